@@ -1,0 +1,8 @@
+//! What the programs of Millstream have in common: the model of flows and
+//! runs (pure), and the store that keeps them in Redis.
+//!
+//! It knows neither the public HTTP API nor how a step works.
+
+pub mod byte_size;
+pub mod duration;
+pub mod id;
