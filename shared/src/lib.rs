@@ -5,4 +5,6 @@
 
 pub mod byte_size;
 pub mod duration;
+pub mod flow;
 pub mod id;
+pub mod retry;

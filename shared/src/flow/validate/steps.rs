@@ -1,0 +1,196 @@
+//! What each kind of step must satisfy by itself.
+
+use serde_json::Value;
+
+use super::{inputs::is_name, timeout};
+use crate::{
+    flow::{
+        expression::is_template,
+        finding::{At, Finding, Path},
+        step::{CommandStep, Format, HttpStep, ReadStep, Step, StepKind, WriteStep},
+        texts,
+    },
+    retry::RetryPolicy,
+};
+
+/// Checks `step`, which stands at `path`, but not the steps in its `on_error`.
+pub(super) fn check(step: &Step, path: &Path, findings: &mut Vec<Finding>) {
+    timeout(step.timeout, path, findings);
+    if let Some(retry) = &step.retry {
+        check_retry(retry, &path.member("retry"), findings);
+    }
+    if let Some(when) = &step.when
+        && is_template(when)
+    {
+        let message = "is an expression by itself: write it without `{{ }}`";
+        findings.push(Finding::new(path.member("when"), message));
+    }
+    for (name, value) in &step.args {
+        check_argument(name, value, &path.member("args").member(name), findings);
+    }
+    match &step.kind {
+        StepKind::Set(values) if values.is_empty() => {
+            let message = "must have at least one value";
+            findings.push(Finding::new(path.member("set"), message));
+        }
+        // Its names are checked with the tables that it takes.
+        StepKind::Set(_) | StepKind::Sql(_) => {}
+        StepKind::Http(http) => check_http(http, &path.member("http"), findings),
+        StepKind::Command(command) => check_command(command, &path.member("command"), findings),
+        StepKind::Read(read) => check_read(read, &path.member("read"), findings),
+        StepKind::Write(write) => check_write(write, &path.member("write"), findings),
+    }
+}
+
+fn check_retry(retry: &RetryPolicy, path: &Path, findings: &mut Vec<Finding>) {
+    let attempts_max = RetryPolicy::ATTEMPTS_MAX;
+    if !(1..=attempts_max).contains(&retry.attempts) {
+        let message = format!("must be from 1 to {attempts_max}, not {}", retry.attempts);
+        findings.push(Finding::new(path.member("attempts"), message));
+    }
+    if retry.initial > retry.max {
+        let message = format!(
+            "the first wait, {}, is longer than the longest, {}",
+            retry.initial, retry.max
+        );
+        findings.push(Finding::new(path.clone(), message));
+    }
+}
+
+fn check_argument(name: &str, value: &Value, path: &Path, findings: &mut Vec<Finding>) {
+    if !is_name(name) {
+        findings.push(Finding {
+            path: path.clone(),
+            at: At::Name,
+            message: "the name of an argument has 1 to 64 characters, none of them a line break \
+                      or the like"
+                .to_owned(),
+        });
+    }
+    for (path, text) in texts::of_value(value, path) {
+        if let texts::Text::Template(text) = text
+            && is_template(text)
+        {
+            let message = "an argument's default is a value: it cannot have `{{ }}`";
+            findings.push(Finding::new(path, message));
+        }
+    }
+}
+
+fn check_http(http: &HttpStep, path: &Path, findings: &mut Vec<Finding>) {
+    if let Some(message) = bad_url(&http.url) {
+        findings.push(Finding::new(path.member("url"), message));
+    }
+    for (name, value) in &http.headers {
+        let path = path.member("headers").member(name);
+        if !is_header_name(name) {
+            findings.push(Finding {
+                path,
+                at: At::Name,
+                message: format!("`{}` cannot be a header", name.escape_debug()),
+            });
+        } else if value.contains(|character| character != '\t' && char::is_control(character)) {
+            findings.push(Finding::new(path, "a header is one line"));
+        }
+    }
+    let bodies = [
+        ("json", http.json.is_some()),
+        ("form", http.form.is_some()),
+        ("body", http.body.is_some()),
+    ];
+    let given: Vec<&str> = bodies
+        .iter()
+        .filter_map(|(name, is_given)| is_given.then_some(*name))
+        .collect();
+    if given.len() > 1 {
+        let given = given.join("` and `");
+        let message = format!("at most one of `json`, `form` and `body` stands, not `{given}`");
+        findings.push(Finding::new(path.clone(), message));
+    }
+}
+
+/// What is wrong with an address, as far as it can be told before its templates
+/// are replaced.
+fn bad_url(url: &str) -> Option<&'static str> {
+    let literal = url.split("{{").next().unwrap_or_default();
+    let literal = literal.split("{%").next().unwrap_or_default();
+    let is_whole = literal.len() == url.len();
+    let rest = ["http://", "https://"].iter().find_map(|scheme| {
+        let (start, rest) = literal.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    });
+    let Some(rest) = rest else {
+        // `{{ inputs.url }}` and `http{{ s }}://…` show only when they run.
+        let start = literal.to_ascii_lowercase();
+        let is_open = !is_whole && "https://".starts_with(&start) | "http://".starts_with(&start);
+        return (!is_open).then_some("must start with `http://` or `https://`");
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.is_empty() && (is_whole || authority.len() < rest.len()) {
+        return Some("names no host");
+    }
+    let has_user = authority.contains('@');
+    has_user.then_some("must have no user name or password; use `auth`")
+}
+
+fn is_header_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(allowed)
+}
+
+fn check_command(command: &CommandStep, path: &Path, findings: &mut Vec<Finding>) {
+    if command.program.trim().is_empty() {
+        findings.push(Finding::new(path.member("program"), "must name a program"));
+    }
+    for name in command.env.keys() {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            findings.push(Finding {
+                path: path.member("env").member(name),
+                at: At::Name,
+                message: "the name of a variable is not empty and has no `=`".to_owned(),
+            });
+        }
+    }
+}
+
+fn check_read(read: &ReadStep, path: &Path, findings: &mut Vec<Finding>) {
+    check_path(&read.path, read.format, false, path, findings);
+    let Some(columns) = &read.columns else {
+        return;
+    };
+    let path = path.member("columns");
+    if columns.is_empty() {
+        findings.push(Finding::new(path.clone(), "must have at least one column"));
+    }
+    if read.format.or_else(|| Format::of_path(&read.path)) == Some(Format::Parquet) {
+        let message = "a Parquet file says itself which columns it has";
+        findings.push(Finding::new(path, message));
+    }
+}
+
+fn check_write(write: &WriteStep, path: &Path, findings: &mut Vec<Finding>) {
+    check_path(&write.path, write.format, true, path, findings);
+}
+
+/// Checks that the format of the file at `file` can be told. It may depend on a
+/// template at the end, unless `is_needed_now`.
+fn check_path(
+    file: &str,
+    format: Option<Format>,
+    is_needed_now: bool,
+    path: &Path,
+    findings: &mut Vec<Finding>,
+) {
+    if file.trim().is_empty() {
+        findings.push(Finding::new(path.member("path"), "must name a file"));
+        return;
+    }
+    let literal_end = file.rsplit('}').next().unwrap_or_default();
+    let is_open = is_template(file) && !literal_end.contains(['.', '/']);
+    if format.is_some() || Format::of_path(literal_end).is_some() || (is_open && !is_needed_now) {
+        return;
+    }
+    let message = "the ending does not tell the format: end with `.csv`, `.json`, `.ndjson` or \
+                   `.parquet`, or give `format`";
+    findings.push(Finding::new(path.member("path"), message));
+}
