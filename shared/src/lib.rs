@@ -3,8 +3,10 @@
 //!
 //! It knows neither the public HTTP API nor how a step works.
 
+pub mod access;
 pub mod byte_size;
 pub mod duration;
 pub mod flow;
 pub mod id;
 pub mod retry;
+pub mod run;
