@@ -8,5 +8,6 @@ pub mod byte_size;
 pub mod duration;
 pub mod flow;
 pub mod id;
+pub mod process;
 pub mod retry;
 pub mod run;
