@@ -11,3 +11,4 @@ pub mod id;
 pub mod process;
 pub mod retry;
 pub mod run;
+pub mod store;

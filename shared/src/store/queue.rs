@@ -1,0 +1,253 @@
+//! The queue as workers see it: taking runs, queueing those that are due, and
+//! taking over those of workers that fell silent. Each is one script.
+
+use std::time::Duration;
+
+use redis::{Value, from_redis_value};
+
+use super::{
+    Store, StoreError,
+    connect::unexpected,
+    held::Lease,
+    keys,
+    reader::Delivered,
+    scripts::{Call, SCRIPTS},
+};
+use crate::{
+    id::{FlowId, ProcessId, WorkerTag},
+    run::{RunError, RunState, StartRequest},
+};
+
+/// How many pending entries one sweep looks at.
+const REAPED_PER_CALL: u64 = 100;
+
+/// How many due runs are queued in one script.
+const PROMOTED_PER_CALL: u64 = 100;
+
+/// A run that a worker took.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The right to it.
+    pub lease: Lease,
+    /// Its flow.
+    pub flow: FlowId,
+    /// The version of the flow that it keeps to.
+    pub version: u32,
+    /// What the start brought.
+    pub request: StartRequest,
+    /// Whether it was claimed before, so that it may have checkpoints.
+    pub resumed: bool,
+    /// Which claim of the run this is, from 1: how many workers were lost
+    /// while they executed it, and one.
+    pub claims: u32,
+    /// When it was first claimed, milliseconds since the epoch.
+    pub started_at: u64,
+    /// When it was claimed now, milliseconds since the epoch, on Redis's clock.
+    pub claimed_at: u64,
+}
+
+/// What a sweep of silent workers' runs came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reaped {
+    /// Where the next sweep goes on.
+    pub cursor: String,
+    /// Runs that were queued again.
+    pub queued: u64,
+    /// Runs that were set aside.
+    pub dead: u64,
+}
+
+impl Store {
+    /// Takes up to `room` runs that wait for a worker with one of `tags`.
+    ///
+    /// # Errors
+    /// After [`StoreError::Unavailable`] runs may have been claimed for
+    /// nobody; they come back when their leases expire.
+    pub async fn claim(
+        &self,
+        tags: &[WorkerTag],
+        worker: ProcessId,
+        room: usize,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let mut call = Call::new(&SCRIPTS.claim);
+        for tag in tags {
+            call = call.key(keys::queue(tag));
+        }
+        let call = call.argument(worker.to_string()).number(room as u64);
+        self.claimed(call.invoke(self.link()).await?).await
+    }
+
+    /// Takes the runs of entries that a blocking read delivered to `worker`.
+    ///
+    /// # Errors
+    /// As [`Store::claim`].
+    pub async fn begin(
+        &self,
+        delivered: &[Delivered],
+        worker: ProcessId,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let mut call = Call::new(&SCRIPTS.begin).argument(worker.to_string());
+        for Delivered { stream, entry, run } in delivered {
+            call = call.key(stream.clone());
+            call = call.argument(entry.as_str()).argument(run.as_str());
+        }
+        self.claimed(call.invoke(self.link()).await?).await
+    }
+
+    /// Puts runs that were delivered to `worker`, and that it does not execute,
+    /// back into their queues.
+    ///
+    /// # Errors
+    /// Fails where Redis does; the entries then come back when their leases
+    /// expire.
+    pub async fn hand_back(
+        &self,
+        delivered: &[Delivered],
+        worker: ProcessId,
+    ) -> Result<(), StoreError> {
+        let mut call = Call::new(&SCRIPTS.hand_back).argument(worker.to_string());
+        for Delivered { stream, entry, run } in delivered {
+            call = call.key(stream.clone());
+            call = call.argument(entry.as_str()).argument(run.as_str());
+        }
+        call.invoke(self.link()).await?;
+        Ok(())
+    }
+
+    /// The claimed runs in a script's answer. One whose record does not decode
+    /// is failed here, alone, and the others go on.
+    async fn claimed(&self, answer: Value) -> Result<Vec<Claimed>, StoreError> {
+        let rows: Vec<Vec<String>> = from_redis_value(answer).map_err(|_| unexpected("claim"))?;
+        let mut claimed = Vec::with_capacity(rows.len());
+        for row in rows {
+            let [run, epoch, flow, version, request, resumed, counts @ ..] = &row[..] else {
+                return Err(unexpected("claim"));
+            };
+            let lease = Lease {
+                run: match run.parse() {
+                    Ok(run) => run,
+                    // No record of ours: there is nothing to fail, and the
+                    // sweep of silent runs ends up setting it aside.
+                    Err(error) => {
+                        tracing::error!(%error, "claimed an entry that names no run");
+                        continue;
+                    }
+                },
+                epoch: epoch.clone(),
+            };
+            match decoded(lease.clone(), flow, version, request, counts) {
+                Some(run) => claimed.push(Claimed {
+                    resumed: resumed == "1",
+                    ..run
+                }),
+                None => self.fail_corrupt(&lease).await?,
+            }
+        }
+        Ok(claimed)
+    }
+
+    async fn fail_corrupt(&self, lease: &Lease) -> Result<(), StoreError> {
+        tracing::error!(run = %lease.run, "the record of the run does not decode");
+        let error = RunError {
+            code: "corrupt_record".into(),
+            message: "the stored record of the run does not decode".into(),
+            step: None,
+        };
+        let retention = Duration::from_secs(24 * 3600);
+        self.finish(lease, RunState::Failed, None, Some(&error), retention)
+            .await
+    }
+
+    /// Queues runs that are due. Says how many were, and how long it is until
+    /// the next one.
+    ///
+    /// # Errors
+    /// Fails where Redis does.
+    pub async fn promote(&self) -> Result<(u64, Option<Duration>), StoreError> {
+        let call = Call::new(&SCRIPTS.promote)
+            .key(keys::delayed())
+            .number(PROMOTED_PER_CALL);
+        let answer = call.invoke(self.link()).await?;
+        let (due, next_ms): (u64, i64) =
+            from_redis_value(answer).map_err(|_| unexpected("promote"))?;
+        let next = u64::try_from(next_ms).ok().map(Duration::from_millis);
+        Ok((due, next))
+    }
+
+    /// Takes runs away from workers that were silent for `lease`, one batch of
+    /// them, going on at `cursor` (`0-0` to start). A run that was claimed
+    /// `claims_max` times is set aside.
+    ///
+    /// # Errors
+    /// Fails where Redis does.
+    pub async fn reap(
+        &self,
+        tag: &WorkerTag,
+        worker: ProcessId,
+        lease: Duration,
+        cursor: &str,
+        claims_max: u32,
+        retention: Duration,
+    ) -> Result<Reaped, StoreError> {
+        let call = Call::new(&SCRIPTS.reap)
+            .key(keys::queue(tag))
+            .key(keys::sweeps(tag))
+            .argument(worker.to_string())
+            .number(lease.as_millis() as u64)
+            .argument(cursor)
+            .number(REAPED_PER_CALL)
+            .number(claims_max.into())
+            .number(retention.as_millis() as u64);
+        let answer = call.invoke(self.link()).await?;
+        let (cursor, queued, dead) = from_redis_value(answer).map_err(|_| unexpected("reap"))?;
+        Ok(Reaped {
+            cursor,
+            queued,
+            dead,
+        })
+    }
+
+    /// Forgets consumers of the queues that hold nothing and were silent for
+    /// `silent`, and `leaving` at once if it holds nothing.
+    ///
+    /// # Errors
+    /// Fails where Redis does.
+    pub async fn forget_consumers(
+        &self,
+        tags: &[WorkerTag],
+        silent: Duration,
+        leaving: Option<ProcessId>,
+    ) -> Result<u64, StoreError> {
+        let mut call = Call::new(&SCRIPTS.forget);
+        for tag in tags {
+            call = call.key(keys::queue(tag));
+        }
+        let call = call
+            .number(silent.as_millis() as u64)
+            .argument(leaving.map_or_else(String::new, |worker| worker.to_string()));
+        let answer = call.invoke(self.link()).await?;
+        from_redis_value(answer).map_err(|_| unexpected("forget"))
+    }
+}
+
+fn decoded(
+    lease: Lease,
+    flow: &str,
+    version: &str,
+    request: &str,
+    counts: &[String],
+) -> Option<Claimed> {
+    let [claims, started_at, claimed_at] = counts else {
+        return None;
+    };
+    Some(Claimed {
+        lease,
+        flow: flow.parse().ok()?,
+        version: version.parse().ok()?,
+        request: serde_json::from_str(request).ok()?,
+        resumed: false,
+        claims: claims.parse().ok()?,
+        started_at: started_at.parse().ok()?,
+        claimed_at: claimed_at.parse().ok()?,
+    })
+}

@@ -1,0 +1,194 @@
+//! The Lua scripts: each is one atomic change of state.
+
+use std::sync::LazyLock;
+
+use redis::{RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
+
+use super::{keys, link::Link};
+
+/// A script and the name by which the server knows it.
+pub(super) struct Script {
+    text: String,
+    hash: String,
+}
+
+/// A script with what all scripts share in front of it.
+fn script(body: &str) -> Script {
+    let text = format!("{}\n{body}", include_str!("scripts/common.lua"));
+    let hash = redis::Script::new(&text).get_hash().to_owned();
+    Script { text, hash }
+}
+
+/// Every script of the store.
+pub(super) struct Scripts {
+    pub(super) begin: Script,
+    pub(super) beat: Script,
+    pub(super) cancel: Script,
+    pub(super) checkpoint: Script,
+    pub(super) claim: Script,
+    pub(super) enqueue: Script,
+    pub(super) finish: Script,
+    pub(super) forget: Script,
+    pub(super) hand_back: Script,
+    pub(super) promote: Script,
+    pub(super) publish: Script,
+    pub(super) reap: Script,
+    pub(super) requeue: Script,
+    pub(super) watch: Script,
+}
+
+pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
+    begin: script(include_str!("scripts/begin.lua")),
+    beat: script(include_str!("scripts/beat.lua")),
+    cancel: script(include_str!("scripts/cancel.lua")),
+    checkpoint: script(include_str!("scripts/checkpoint.lua")),
+    claim: script(include_str!("scripts/claim.lua")),
+    enqueue: script(include_str!("scripts/enqueue.lua")),
+    finish: script(include_str!("scripts/finish.lua")),
+    forget: script(include_str!("scripts/forget.lua")),
+    hand_back: script(include_str!("scripts/hand_back.lua")),
+    promote: script(include_str!("scripts/promote.lua")),
+    publish: script(include_str!("scripts/publish.lua")),
+    reap: script(include_str!("scripts/reap.lua")),
+    requeue: script(include_str!("scripts/requeue.lua")),
+    watch: script(include_str!("scripts/watch.lua")),
+});
+
+impl Scripts {
+    fn all(&self) -> [&Script; 14] {
+        [
+            &self.begin,
+            &self.beat,
+            &self.cancel,
+            &self.checkpoint,
+            &self.claim,
+            &self.enqueue,
+            &self.finish,
+            &self.forget,
+            &self.hand_back,
+            &self.promote,
+            &self.publish,
+            &self.reap,
+            &self.requeue,
+            &self.watch,
+        ]
+    }
+
+    /// Gives every script to the server, which forgets them when it restarts.
+    pub(super) async fn load(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<(), RedisError> {
+        let mut pipeline = redis::pipe();
+        for script in self.all() {
+            pipeline
+                .cmd("SCRIPT")
+                .arg("LOAD")
+                .arg(&script.text)
+                .ignore();
+        }
+        pipeline.exec_async(connection).await
+    }
+}
+
+/// One call of a script: its keys and its arguments behind those that every
+/// script has.
+pub(super) struct Call<'s> {
+    script: &'s Script,
+    keys: Vec<String>,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl<'s> Call<'s> {
+    pub(super) fn new(script: &'s Script) -> Self {
+        Self {
+            script,
+            keys: Vec::new(),
+            arguments: vec![keys::PREFIX.into(), keys::GROUP.into()],
+        }
+    }
+
+    pub(super) fn key(mut self, key: String) -> Self {
+        self.keys.push(key);
+        self
+    }
+
+    pub(super) fn argument(mut self, argument: impl Into<Vec<u8>>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    pub(super) fn number(self, number: u64) -> Self {
+        self.argument(number.to_string())
+    }
+
+    fn command(&self) -> redis::Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.script.hash).arg(self.keys.len());
+        command.arg(&self.keys).arg(&self.arguments);
+        command
+    }
+
+    /// Runs the script. Where the server has forgotten it, loads all and runs
+    /// it then: NOSCRIPT comes before anything is executed.
+    pub(super) async fn invoke(&self, link: &Link) -> Result<Value, RedisError> {
+        let mut connection = link.connection().await?;
+        let command = self.command();
+        let mut answer = command.query_async(&mut connection).await;
+        if answer.as_ref().is_err_and(is_noscript) {
+            SCRIPTS.load(&mut connection).await?;
+            answer = command.query_async(&mut connection).await;
+        }
+        link.observe(answer)
+    }
+
+    /// Runs many calls in one round trip. Each has an answer of its own; those
+    /// that the server had no script for are sent again after loading all.
+    pub(super) async fn invoke_all(
+        calls: &[Self],
+        link: &Link,
+    ) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut connection = link.connection().await?;
+        let indexes: Vec<usize> = (0..calls.len()).collect();
+        let mut answers = link.observe(pipelined(calls, &indexes, &mut connection).await)?;
+        let forgotten: Vec<usize> = indexes
+            .into_iter()
+            .filter(|&index| answers[index].as_ref().is_err_and(is_noscript))
+            .collect();
+        if !forgotten.is_empty() {
+            SCRIPTS.load(&mut connection).await?;
+            let again = link.observe(pipelined(calls, &forgotten, &mut connection).await)?;
+            for (index, answer) in forgotten.into_iter().zip(again) {
+                answers[index] = answer;
+            }
+        }
+        Ok(answers)
+    }
+}
+
+async fn pipelined(
+    calls: &[Call<'_>],
+    indexes: &[usize],
+    connection: &mut MultiplexedConnection,
+) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+    let mut pipeline = redis::pipe();
+    for &index in indexes {
+        pipeline.add_command(calls[index].command());
+    }
+    // An error of one command is an answer here, not the end of all of them.
+    let answers = connection
+        .send_packed_commands(&pipeline, 0, indexes.len())
+        .await?;
+    let answers = answers.into_iter().map(|answer| match answer {
+        Value::ServerError(error) => Err(error.into()),
+        answer => Ok(answer),
+    });
+    Ok(answers.collect())
+}
+
+fn is_noscript(error: &RedisError) -> bool {
+    error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript)
+}

@@ -1,0 +1,15 @@
+-- Makes a consumer the owner of the runs of entries that a blocking read
+-- delivered to it.
+--
+-- KEYS     stream of each entry STREAM
+-- ARGV[3]  consumer
+-- ARGV[4…] for each entry: its id, its run id ('' where it names none)
+--
+-- Returns a list of what `begin` answers, one for each run taken.
+local claimed = {}
+for i, stream in ipairs(KEYS) do
+  local id = ARGV[3 + 2 * i]
+  local run = begin(stream, ARGV[3], ARGV[2 + 2 * i], id ~= '' and id or nil)
+  if run then claimed[#claimed + 1] = run end
+end
+return claimed

@@ -1,0 +1,162 @@
+-- What the other scripts share. It is put in front of each of them.
+--
+-- Every script starts with the same two arguments:
+--   ARGV[1]  prefix of all keys of the partition, `ms:{p}:`
+--   ARGV[2]  name of the consumer group of the queue streams
+-- Lua in Redis has no rollback: a script checks first and writes after. Where
+-- it must also work with memory exhausted, its first write is one that frees
+-- memory (XACK, XDEL, ZREM): Redis then lets the rest of the script complete.
+
+local prefix, group = ARGV[1], ARGV[2]
+
+-- Milliseconds since the epoch on Redis's own clock, the only one that counts.
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function run_key(id) return prefix .. 'run:' .. id end
+local function stream_key(queue) return prefix .. 'queue:' .. queue end
+
+local FINAL = { succeeded = true, failed = true, cancelled = true, dead = true }
+
+-- The next fencing number: above the last one, and above any that a server
+-- could have given before it lost writes in a failover, since it is taken from
+-- the clock. Below 2^53, so that Lua keeps it exactly.
+local function next_epoch(last)
+  return string.format('%.0f', math.max((tonumber(last) or 0) + 1, now_ms() * 256))
+end
+
+-- Puts a run at the end of its queue.
+local function ready(id, queue)
+  local entry = redis.call('XADD', stream_key(queue), '*', 'run', id)
+  redis.call('HSET', run_key(id), 'state', 'queued', 'entry', entry)
+end
+
+-- Takes an entry out of its stream, delivered or not. XACK alone would leave
+-- it in the stream, XDEL alone in the list of pending entries.
+local function drop(stream, entry)
+  redis.call('XACK', stream, group, entry)
+  redis.call('XDEL', stream, entry)
+end
+
+-- Notes an entry or run that had to be set aside. The only stream that is trimmed.
+local function bury(id, reason)
+  redis.call('XADD', prefix .. 'dead', 'MAXLEN', '~', 10000, '*', 'run', id, 'reason', reason)
+end
+
+-- Tells the API processes that wait for the run.
+local function notify(waiters, id, state)
+  for instance in string.gmatch(waiters or '', '%S+') do
+    redis.call('PUBLISH', prefix .. 'api:' .. instance, id .. ' ' .. state)
+  end
+end
+
+-- Gives back the run's place within its flow's limit, and hands the place,
+-- still taken, to the first run parked for it: a place that was merely freed
+-- could be taken by a newcomer while the parked run is forgotten.
+local function release(limited, id)
+  if not limited or limited == '' then return end
+  if redis.call('SREM', prefix .. 'group:' .. limited, id) == 0 then return end
+  while true do
+    local parked = redis.call('LPOP', prefix .. 'parked:' .. limited)
+    if not parked then return end
+    local h = redis.pcall('HMGET', run_key(parked), 'state', 'queue')
+    if not h.err and h[1] == 'parked' then
+      redis.call('SADD', prefix .. 'group:' .. limited, parked)
+      return ready(parked, h[2])
+    end
+  end
+end
+
+-- Ends a run for good: the one place that makes a state final.
+local function settle(id, state, limited, waiters, retention_ms)
+  local run = run_key(id)
+  redis.call('HSET', run, 'state', state, 'entry', '', 'ended_at', now_ms())
+  redis.call('HDEL', run, 'waiters', 'cancel')
+  redis.call('PEXPIRE', run, retention_ms)
+  redis.call('PEXPIRE', run .. ':steps', retention_ms)
+  release(limited, id)
+  notify(waiters, id, state)
+end
+
+-- Gives back places of runs whose records are gone or no longer hold one: only
+-- somebody from outside can have done that. Looks at a few at a time.
+local function free_lost_places(limited)
+  local places = prefix .. 'group:' .. limited
+  for _, id in ipairs(redis.call('SRANDMEMBER', places, 10)) do
+    local state = redis.pcall('HGET', run_key(id), 'state')
+    if state ~= 'running' and state ~= 'queued' then release(limited, id) end
+  end
+end
+
+-- Makes `consumer` the owner of the run of an entry that was delivered to it.
+-- Answers what the worker needs to execute it, or nothing where the entry is
+-- not the run's current one (delivered twice, finished, cancelled, garbage) or
+-- its flow has no room, in which case the run is parked. A run that the
+-- consumer owns already, because the answer to its claim got lost, is claimed
+-- anew; the caller leaves out those that it executes.
+local function begin(stream, consumer, entry, id)
+  if not id then
+    drop(stream, entry)
+    bury('', 'an entry without a run')
+    return nil
+  end
+  local run = run_key(id)
+  local h = redis.pcall('HMGET', run, 'state', 'entry', 'flow', 'version', 'request',
+    'limited', 'limit', 'epoch', 'claims', 'started_at', 'worker')
+  if h.err then
+    drop(stream, entry)
+    bury(id, 'the record of the run is not a hash')
+    return nil
+  end
+  local lost_claim = h[1] == 'running' and h[11] == consumer
+  if h[2] ~= entry or not (h[1] == 'queued' or lost_claim) then
+    drop(stream, entry)
+    if not h[1] then bury(id, 'there is no record of the run') end
+    return nil
+  end
+  local limited, limit = h[6] or '', tonumber(h[7]) or 0
+  if limited ~= '' then
+    local places = prefix .. 'group:' .. limited
+    if redis.call('SISMEMBER', places, id) == 0 then
+      if redis.call('SCARD', places) >= limit then free_lost_places(limited) end
+      if redis.call('SCARD', places) >= limit then
+        drop(stream, entry)
+        redis.call('RPUSH', prefix .. 'parked:' .. limited, id)
+        redis.call('HSET', run, 'state', 'parked', 'entry', '')
+        return nil
+      end
+      redis.call('SADD', places, id)
+    end
+  end
+  local claims = (tonumber(h[9]) or 0) + (lost_claim and 0 or 1)
+  local epoch, now = next_epoch(h[8]), now_ms()
+  redis.call('HSET', run, 'state', 'running', 'epoch', epoch, 'worker', consumer,
+    'claims', claims, 'started_at', h[10] or now)
+  -- Who had an epoch before has perhaps left checkpoints.
+  local resumed = h[8] and '1' or '0'
+  return { id, epoch, h[3] or '', h[4] or '', h[5] or '', resumed,
+    tostring(claims), tostring(h[10] or now), tostring(now) }
+end
+
+-- Reads new entries for `consumer`, and makes the group where it is missing
+-- (a new queue, or a stream that somebody deleted), from the start, so that no
+-- entry is passed over.
+local function deliver(stream, consumer, count)
+  local read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', count, 'STREAMS', stream, '>')
+  if read and read.err then
+    if string.find(read.err, 'NOGROUP', 1, true) then
+      redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
+    end
+    -- Whatever else is wrong is raised here.
+    read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', count, 'STREAMS', stream, '>')
+  end
+  if not read then return {} end
+  return read[1][2]
+end
+
+-- The run id in an entry's fields, or nil where the entry is not one of ours.
+local function run_of(fields)
+  return fields and fields[1] == 'run' and fields[2] or nil
+end

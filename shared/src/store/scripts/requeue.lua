@@ -1,0 +1,29 @@
+-- Gives a run back, to go on later: after a pause before a step is tried
+-- again, or because its worker stops.
+--
+-- KEYS[1]  run                  HASH
+-- KEYS[2]  delayed              ZSET
+-- ARGV[3]  run id
+-- ARGV[4]  epoch
+-- ARGV[5]  delay, ms; 0 to queue it at once
+--
+-- Returns 1, or 0 if the run is not the caller's (nothing is changed then).
+-- A run that pauses gives its place within its flow's limit to the next one;
+-- a run that is queued at once keeps it.
+local run, delayed, id = KEYS[1], KEYS[2], ARGV[3]
+local h = redis.call('HMGET', run, 'epoch', 'state', 'entry', 'queue', 'limited')
+if h[1] ~= ARGV[4] or h[2] ~= 'running' then return 0 end
+
+local delay_ms = tonumber(ARGV[5])
+drop(stream_key(h[4]), h[3])
+-- Giving a run back on purpose is no loss: it does not count as a claim that
+-- killed its worker.
+redis.call('HINCRBY', run, 'claims', -1)
+if delay_ms > 0 then
+  redis.call('ZADD', delayed, now_ms() + delay_ms, id)
+  redis.call('HSET', run, 'state', 'delayed', 'entry', '')
+  release(h[5], id)
+else
+  ready(id, h[4])
+end
+return 1
