@@ -1,0 +1,20 @@
+//! What the tests from outside stand on: a Redis of their own, the built
+//! programs as real processes, a client, and faults to inject.
+//!
+//! Every test starts its own of everything on free ports, so all of them can
+//! run at once, and everything ends with the test, also where it fails.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod client;
+mod gate;
+mod process;
+mod redis_server;
+mod service;
+mod waiting;
+
+pub use client::{Answer, Client};
+pub use gate::Gate;
+pub use process::{Process, built_program};
+pub use redis_server::PrivateRedis;
+pub use service::{Api, Service, Setup, Worker};
+pub use waiting::{SOON, eventually};

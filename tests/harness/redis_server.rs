@@ -1,0 +1,161 @@
+//! A Redis of a test's own.
+
+use std::{
+    fs::{self, File},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use redis::{FromRedisValue, aio::MultiplexedConnection};
+use tempfile::TempDir;
+
+use crate::SOON;
+
+/// A Redis server on a socket in a folder of its own, with an append-only
+/// file. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct PrivateRedis {
+    folder: TempDir,
+    server: Child,
+}
+
+impl PrivateRedis {
+    /// Starts a server without any data, and waits until it answers.
+    ///
+    /// # Panics
+    /// Panics where there is no server to start: a test that skipped itself
+    /// would look like one that passed.
+    pub fn start() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("millstream-redis-")
+            .tempdir()
+            .unwrap();
+        let server = start_server(folder.path());
+        let mut redis = Self { folder, server };
+        redis.wait_until_ready();
+        redis
+    }
+
+    /// Its address, as the programs take it.
+    pub fn url(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// A new connection to it.
+    pub async fn connection(&self) -> MultiplexedConnection {
+        let client = redis::Client::open(self.url()).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// Executes a command and returns its answer.
+    pub async fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
+        let mut connection = self.connection().await;
+        command
+            .query_async(&mut connection)
+            .await
+            .unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// Stops it where it is: connections stay open and nothing answers.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on after [`PrivateRedis::freeze`].
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+    }
+
+    /// Starts it again after [`PrivateRedis::kill`], with the data it had.
+    pub fn restart(&mut self) {
+        // What is left of the last one would look like a server.
+        fs::remove_file(self.socket()).ok();
+        self.server = start_server(self.folder.path());
+        self.wait_until_ready();
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("redis.sock")
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.server.id()).unwrap();
+        kill(Pid::from_raw(id), signal).unwrap();
+    }
+
+    fn wait_until_ready(&mut self) {
+        let deadline = Instant::now() + SOON;
+        let client = redis::Client::open(self.url()).unwrap();
+        loop {
+            let answers = UnixStream::connect(self.socket()).is_ok()
+                && client
+                    .get_connection()
+                    .and_then(|mut connection| redis::cmd("PING").exec(&mut connection))
+                    .is_ok();
+            if answers {
+                return;
+            }
+            let ended = self.server.try_wait().unwrap();
+            let log = || fs::read_to_string(self.folder.path().join("redis.log"));
+            assert!(ended.is_none(), "redis ended at its start: {:?}", log());
+            assert!(
+                Instant::now() < deadline,
+                "redis does not answer: {:?}",
+                log()
+            );
+            sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for PrivateRedis {
+    fn drop(&mut self) {
+        // It may have been killed already.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn start_server(folder: &Path) -> Child {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("redis.log"))
+        .unwrap();
+    let start = |program: &str| {
+        Command::new(program)
+            .args(["--port", "0", "--unixsocket", "redis.sock"])
+            .args(["--save", "", "--appendonly", "yes"])
+            .args(["--appendfsync", "everysec", "--loglevel", "warning"])
+            .arg("--dir")
+            .arg(folder)
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log.try_clone().unwrap())
+            .spawn()
+    };
+    start("redis-server")
+        .or_else(|_| start("valkey-server"))
+        .expect(
+            "neither redis-server nor valkey-server is on the PATH; \
+             `apt-get install redis-server` or `brew install redis` brings one",
+        )
+}

@@ -1,0 +1,64 @@
+//! The queue's protocol against a real Redis: thousands of random operations,
+//! valid ones and stale ones, with every invariant checked after each.
+//!
+//! A failure prints its seed; `MILLSTREAM_TEST_SEED=<seed>` replays it.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::print_stdout, reason = "the seed is how a failure is replayed")]
+
+mod fsck;
+mod operations;
+mod random;
+mod world;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use harness::PrivateRedis;
+use millstream_shared::{process::RedisSettings, store::Store};
+
+use random::Random;
+use world::World;
+
+/// Operations in one round.
+const STEPS: u32 = 1500;
+
+/// Rounds, each from a seed of its own.
+const ROUNDS: u64 = 3;
+
+#[tokio::test]
+async fn whatever_happens_in_whatever_order_every_invariant_holds() {
+    #[expect(clippy::disallowed_methods, reason = "a replay is asked for by hand")]
+    let asked = std::env::var("MILLSTREAM_TEST_SEED").ok();
+    match asked {
+        Some(seed) => round(seed.parse().expect("a seed is a number")).await,
+        None => {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            let first = since.as_micros() as u64;
+            for seed in first..first + ROUNDS {
+                round(seed).await;
+            }
+        }
+    }
+}
+
+async fn round(seed: u64) {
+    println!("MILLSTREAM_TEST_SEED={seed}");
+    let redis = PrivateRedis::start();
+    let settings = RedisSettings {
+        url: redis.url(),
+        timeout: Duration::from_secs(10),
+    };
+    let store = Store::connect(&settings).await.unwrap();
+    let mut world = World::new(store, &redis, Random::new(seed)).await;
+    for step in 0..STEPS {
+        let what = world.act().await;
+        if let Err(broken) = fsck::check(&mut world).await {
+            panic!("seed {seed}, step {step}, after {what}: {broken}");
+        }
+    }
+    world.drain().await;
+    if let Err(broken) = fsck::check_empty(&mut world).await {
+        panic!("seed {seed}, after everything has ended: {broken}");
+    }
+    world.check_notices(seed).await;
+    println!("{}", world.tally());
+}

@@ -1,0 +1,571 @@
+//! What can happen, drawn at random: what programs do, what they do too late,
+//! and what goes wrong around them.
+
+use std::time::Duration;
+
+use millstream_shared::{
+    id::{ProcessId, RunId},
+    run::{RunState, StartRequest, StepRecord, StepState},
+    store::{
+        Beat, Cancelled, Checkpointed, Claimed, Delivered, Enqueue, Enqueued, GroupLimit,
+        Idempotency, Lease, StoreError, When,
+    },
+};
+use serde_json::json;
+
+use crate::{
+    fsck,
+    world::{WORKERS, World},
+};
+
+const RETENTION: Duration = Duration::from_secs(3600);
+
+/// Older than this is expired. Nothing gets there by itself while the test
+/// runs: leases are made to look old one by one.
+const LEASE: Duration = Duration::from_secs(3600);
+
+const CLAIMS_MAX: u32 = 3;
+const STREAM: &str = "ms:{0}:queue:default:normal";
+
+impl World {
+    /// Does one thing, and says what.
+    pub(crate) async fn act(&mut self) -> &'static str {
+        let what = match self.random.below(100) {
+            0..18 => self.enqueue().await,
+            18..38 => self.claim().await,
+            38..43 => self.read_and_forget().await,
+            43..48 => self.begin_what_was_forgotten().await,
+            48..51 => self.hand_back_what_was_forgotten().await,
+            51..62 => self.finish().await,
+            62..66 => self.requeue().await,
+            66..71 => self.checkpoint().await,
+            71..75 => self.beat().await,
+            75..79 => self.promote().await,
+            79..83 => self.cancel().await,
+            83..87 => self.age().await,
+            87..91 => self.reap().await,
+            91..94 => self.watch().await,
+            94..96 => self.litter().await,
+            96..98 => self.crash(),
+            98 => self.forget_scripts().await,
+            _ => self.destroy().await,
+        };
+        self.count(what);
+        what
+    }
+
+    fn new_start(&mut self) -> Enqueue {
+        let limit = match self.random.below(4) {
+            0 | 1 => None,
+            2 => Some(("one", 1)),
+            _ => Some(("two", 2)),
+        };
+        let when = match self.random.below(8) {
+            0 => When::After(1),
+            1 => When::After(3_600_000),
+            2 => When::At(1),
+            _ => When::Now,
+        };
+        let idempotency = self.random.once_in(6).then(|| Idempotency {
+            key: format!("key-{}", self.random.below(40)),
+            fingerprint: format!("body-{}", self.random.below(2)),
+        });
+        Enqueue {
+            run: RunId::new(),
+            flow: "flow".parse().unwrap(),
+            version: 1,
+            tag: self.tag.clone(),
+            request: StartRequest::default(),
+            when,
+            limit: limit.map(|(key, limit)| GroupLimit {
+                key: key.into(),
+                limit,
+            }),
+            waiter: self.random.once_in(3).then_some(self.api),
+            idempotency,
+            queue_max: 200,
+        }
+    }
+
+    async fn enqueue(&mut self) -> &'static str {
+        let mut start = self.new_start();
+        let all: Vec<RunId> = self.runs_where(|known| !known.destroyed);
+        if self.random.once_in(8)
+            && let Some(run) = self.random.pick(&all)
+        {
+            // The answer to an earlier start got lost: the same run again.
+            start.run = *run;
+            let before = self.runs[run].state.unwrap();
+            let state = self.store.enqueue(&start).await.unwrap();
+            assert_eq!(state, Enqueued::Accepted { state: before });
+            return "enqueue again";
+        }
+        match self.store.enqueue(&start).await.unwrap() {
+            Enqueued::Accepted { .. } => {
+                let known = self.runs.entry(start.run).or_default();
+                known.watched = start.waiter.is_some();
+                "enqueue"
+            }
+            Enqueued::Replayed { run } => {
+                assert!(self.runs.contains_key(&run));
+                "enqueue replayed"
+            }
+            Enqueued::OtherBody => "enqueue refused",
+            Enqueued::QueueFull => "enqueue full",
+        }
+    }
+
+    fn worker(&mut self) -> (usize, ProcessId) {
+        let index = self.random.below(WORKERS);
+        (index, self.workers[index])
+    }
+
+    fn note_claimed(&mut self, worker: usize, claimed: Vec<Claimed>) {
+        for claimed in claimed {
+            let known = self.known(claimed.lease.run);
+            assert_ne!(
+                known.leases.last(),
+                Some(&claimed.lease),
+                "an epoch was given twice"
+            );
+            known.leases.push(claimed.lease);
+            known.held_by = Some(worker);
+            known.aged = false;
+        }
+    }
+
+    async fn claim(&mut self) -> &'static str {
+        let (index, worker) = self.worker();
+        let room = 1 + self.random.below(3);
+        let tags = [self.tag.clone()];
+        let claimed = self.store.claim(&tags, worker, room).await.unwrap();
+        assert!(claimed.len() <= room);
+        let got = !claimed.is_empty();
+        if self.random.once_in(6) {
+            // The answer gets lost: Redis thinks that the worker has the runs.
+            for claimed in claimed {
+                let known = self.known(claimed.lease.run);
+                known.leases.push(claimed.lease);
+                known.held_by = None;
+                known.aged = false;
+            }
+            return "claim unheard";
+        }
+        self.note_claimed(index, claimed);
+        if got { "claim" } else { "claim nothing" }
+    }
+
+    /// A blocking read whose answer nobody gets to see.
+    async fn read_and_forget(&mut self) -> &'static str {
+        let (_, worker) = self.worker();
+        let mut read = redis::cmd("XREADGROUP");
+        read.arg("GROUP").arg("workers").arg(worker.to_string());
+        read.arg("COUNT").arg(2).arg("STREAMS").arg(STREAM).arg(">");
+        // Without a group there is nothing to read yet.
+        let _: redis::RedisResult<redis::Value> = read.query_async(&mut self.redis).await;
+        "read unheard"
+    }
+
+    /// What the worker holds in Redis without knowing.
+    async fn forgotten(&mut self, index: usize) -> Vec<Delivered> {
+        let tags = [self.tag.clone()];
+        let mut reader =
+            self.store
+                .queue_reader(&tags, self.workers[index], Duration::from_millis(1));
+        let Ok(mut delivered) = reader.next().await else {
+            return Vec::new();
+        };
+        for run in delivered.iter().filter_map(Delivered::run) {
+            // Redis counts reading one's own entries as a sign of life. An entry
+            // that only names a run of somebody else is not the run's own.
+            let owner: redis::RedisResult<Option<String>> = redis::cmd("HGET")
+                .arg(format!("ms:{{0}}:run:{run}"))
+                .arg("worker")
+                .query_async(&mut self.redis)
+                .await;
+            let is_owner = owner == Ok(Some(self.workers[index].to_string()));
+            if let Some(known) = self.runs.get_mut(&run).filter(|_| is_owner) {
+                known.aged = false;
+            }
+        }
+        delivered.retain(|entry| {
+            let known = entry.run().and_then(|run| self.runs.get(&run));
+            known.is_none_or(|known| known.held_by != Some(index))
+        });
+        delivered
+    }
+
+    async fn begin_what_was_forgotten(&mut self) -> &'static str {
+        let (index, worker) = self.worker();
+        let forgotten = self.forgotten(index).await;
+        if forgotten.is_empty() {
+            return "begin nothing";
+        }
+        let claimed = self.store.begin(&forgotten, worker).await.unwrap();
+        self.note_claimed(index, claimed);
+        "begin"
+    }
+
+    async fn hand_back_what_was_forgotten(&mut self) -> &'static str {
+        let (index, worker) = self.worker();
+        let forgotten = self.forgotten(index).await;
+        if forgotten.is_empty() {
+            return "hand back nothing";
+        }
+        self.store.hand_back(&forgotten, worker).await.unwrap();
+        "hand back"
+    }
+
+    /// Some lease that was ever given, and whether it should still be good.
+    fn some_lease(&mut self) -> Option<(Lease, bool)> {
+        let claimed = self.runs_where(|known| !known.leases.is_empty() && !known.destroyed);
+        let run = *self.random.pick(&claimed)?;
+        let stale = self.random.once_in(3);
+        let known = &self.runs[&run];
+        let newest = known.leases.last().unwrap();
+        let lease = if stale {
+            self.random.pick(&known.leases).unwrap()
+        } else {
+            newest
+        };
+        let good = known.state == Some(RunState::Running) && lease.epoch == known.epoch.to_string();
+        Some((lease.clone(), good))
+    }
+
+    async fn finish(&mut self) -> &'static str {
+        let Some((lease, good)) = self.some_lease() else {
+            return "finish nothing";
+        };
+        let state = [RunState::Succeeded, RunState::Failed][self.random.below(2)];
+        let before = self.runs[&lease.run].state;
+        let newest = self.runs[&lease.run].epoch.to_string() == lease.epoch;
+        let finished = self
+            .store
+            .finish(&lease, state, Some("{}"), None, RETENTION)
+            .await;
+        match finished {
+            Ok(()) if good => {
+                let known = self.known(lease.run);
+                known.finished += 1;
+                known.held_by = None;
+                "finish"
+            }
+            // The same word again, as after a lost answer.
+            Ok(()) => {
+                assert!(
+                    newest && before == Some(state),
+                    "a stale finish went through"
+                );
+                "finish again"
+            }
+            Err(StoreError::LeaseLost) => {
+                assert!(!good, "a good finish was fenced");
+                "finish fenced"
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    async fn requeue(&mut self) -> &'static str {
+        let Some((lease, good)) = self.some_lease() else {
+            return "requeue nothing";
+        };
+        let delay = [Duration::ZERO, Duration::from_millis(1)][self.random.below(2)];
+        match self.store.requeue(&lease, delay).await {
+            Ok(()) => {
+                assert!(good, "a stale requeue went through");
+                self.known(lease.run).held_by = None;
+                "requeue"
+            }
+            Err(StoreError::LeaseLost) => {
+                assert!(!good, "a good requeue was fenced");
+                "requeue fenced"
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    async fn checkpoint(&mut self) -> &'static str {
+        let Some((lease, good)) = self.some_lease() else {
+            return "checkpoint nothing";
+        };
+        let step = format!("step{}", self.random.below(3));
+        let mark = self.random.next();
+        let record = StepRecord {
+            state: StepState::Succeeded,
+            attempts: 1,
+            started_at: 1,
+            ended_at: 2,
+            value: json!(mark),
+            rows: None,
+            rows_in: None,
+            bytes: None,
+            error: None,
+        };
+        let stored = self
+            .store
+            .checkpoint(&lease, &step.parse().unwrap(), &record)
+            .await;
+        let text = serde_json::to_string(&record).unwrap();
+        let steps = &mut self.known(lease.run).steps;
+        match stored {
+            Ok(Checkpointed::Stored | Checkpointed::CancelRequested) => {
+                assert!(good, "a stale checkpoint went through");
+                assert_eq!(steps.insert(step, text), None, "a step was stored twice");
+                "checkpoint"
+            }
+            Ok(Checkpointed::Already(earlier)) => {
+                assert!(good);
+                assert_eq!(steps.get(&step), Some(&earlier));
+                "checkpoint already"
+            }
+            Err(StoreError::LeaseLost) => {
+                assert!(!good, "a good checkpoint was fenced");
+                "checkpoint fenced"
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    async fn beat(&mut self) -> &'static str {
+        let (_, worker) = self.worker();
+        let Some((lease, good)) = self.some_lease() else {
+            return "beat nothing";
+        };
+        let owner = self.runs[&lease.run].held_by;
+        // Only the owner beats with a lease that is good.
+        let worker = owner.map_or(worker, |owner| self.workers[owner]);
+        if good && owner.is_none() {
+            return "beat nothing";
+        }
+        let beats = self
+            .store
+            .beat(std::slice::from_ref(&lease), worker)
+            .await
+            .unwrap();
+        assert_eq!(
+            beats[0] != Beat::Lost,
+            good,
+            "a beat of a lease that is good: {good}"
+        );
+        if good {
+            self.known(lease.run).aged = false;
+        }
+        if good { "beat" } else { "beat fenced" }
+    }
+
+    async fn promote(&mut self) -> &'static str {
+        self.store.promote().await.unwrap();
+        "promote"
+    }
+
+    async fn cancel(&mut self) -> &'static str {
+        let all = self.runs_where(|known| !known.destroyed);
+        let Some(&run) = self.random.pick(&all) else {
+            return "cancel nothing";
+        };
+        let before = self.runs[&run].state.unwrap();
+        let expected = match before {
+            RunState::Running => Cancelled::Requested,
+            state if state.is_final() => Cancelled::HadEnded,
+            _ => Cancelled::AtOnce,
+        };
+        assert_eq!(self.store.cancel(run, RETENTION).await.unwrap(), expected);
+        "cancel"
+    }
+
+    /// Makes a pending entry look as if its worker had been silent for long.
+    async fn age(&mut self) -> &'static str {
+        let running =
+            self.runs_where(|known| known.state == Some(RunState::Running) && !known.destroyed);
+        let Some(&run) = self.random.pick(&running) else {
+            return "age nothing";
+        };
+        let fields: Vec<String> = redis::cmd("HMGET")
+            .arg(format!("ms:{{0}}:run:{run}"))
+            .arg("entry")
+            .arg("worker")
+            .query_async(&mut self.redis)
+            .await
+            .unwrap();
+        let mut age = redis::cmd("XCLAIM");
+        age.arg(STREAM)
+            .arg("workers")
+            .arg(&fields[1])
+            .arg(0)
+            .arg(&fields[0]);
+        age.arg("IDLE")
+            .arg(2 * LEASE.as_millis() as u64)
+            .arg("JUSTID");
+        age.exec_async(&mut self.redis).await.unwrap();
+        self.known(run).aged = true;
+        "age"
+    }
+
+    async fn reap(&mut self) -> &'static str {
+        let (_, worker) = self.worker();
+        let aged = self.runs_where(|known| known.aged && known.state == Some(RunState::Running));
+        let reaped = self
+            .store
+            .reap(&self.tag, worker, LEASE, "0-0", CLAIMS_MAX, RETENTION)
+            .await
+            .unwrap();
+        assert!(
+            reaped.queued + reaped.dead <= aged.len() as u64,
+            "a live run was reaped"
+        );
+        for run in &aged {
+            let (_, state) = self.store.run_state(*run).await.unwrap().unwrap();
+            assert_ne!(state, RunState::Running, "an expired lease was passed over");
+            let epoch: u64 = redis::cmd("HGET")
+                .arg(format!("ms:{{0}}:run:{run}"))
+                .arg("epoch")
+                .query_async(&mut self.redis)
+                .await
+                .unwrap();
+            assert!(epoch > self.runs[run].epoch, "a reaped run keeps its epoch");
+            let known = self.known(*run);
+            known.held_by = None;
+            known.aged = false;
+        }
+        if aged.is_empty() {
+            "reap nothing"
+        } else {
+            "reap"
+        }
+    }
+
+    /// The server forgets its scripts, as after a restart.
+    async fn forget_scripts(&mut self) -> &'static str {
+        let mut flush = redis::cmd("SCRIPT");
+        flush
+            .arg("FLUSH")
+            .exec_async(&mut self.redis)
+            .await
+            .unwrap();
+        if self.random.once_in(2) {
+            self.watch_many().await
+        } else {
+            "forget scripts"
+        }
+    }
+
+    /// Asks for many runs in one pipeline.
+    async fn watch_many(&mut self) -> &'static str {
+        let all = self.runs_where(|known| !known.destroyed);
+        let states = self.store.watch_many(&all, self.api).await.unwrap();
+        for (run, state) in all.iter().zip(states) {
+            let known = self.known(*run);
+            assert_eq!(known.state, state);
+            known.watched |= !state.is_some_and(RunState::is_final);
+        }
+        "watch many"
+    }
+
+    async fn watch(&mut self) -> &'static str {
+        let all = self.runs_where(|known| !known.destroyed);
+        let Some(&run) = self.random.pick(&all) else {
+            return "watch nothing";
+        };
+        let (_, state) = self.store.watch(run, self.api).await.unwrap().unwrap();
+        assert_eq!(self.runs[&run].state, Some(state));
+        self.known(run).watched |= !state.is_final();
+        "watch"
+    }
+
+    /// Entries that nobody should have made.
+    async fn litter(&mut self) -> &'static str {
+        let all: Vec<RunId> = self.runs.keys().copied().collect();
+        let mut add = redis::cmd("XADD");
+        add.arg(STREAM).arg("*");
+        match (self.random.below(3), self.random.pick(&all)) {
+            (0, Some(run)) => add.arg("run").arg(run.to_string()),
+            (1, _) => add.arg("run").arg("no-run-of-ours"),
+            _ => add.arg("rubbish").arg("x"),
+        };
+        add.exec_async(&mut self.redis).await.unwrap();
+        "litter"
+    }
+
+    /// A worker dies; another process takes its place.
+    fn crash(&mut self) -> &'static str {
+        let (index, _) = self.worker();
+        self.workers[index] = ProcessId::new();
+        for known in self.runs.values_mut() {
+            if known.held_by == Some(index) {
+                known.held_by = None;
+            }
+        }
+        "crash"
+    }
+
+    /// Somebody overwrites the record of a run that holds no place.
+    async fn destroy(&mut self) -> &'static str {
+        let queued = self.runs_where(|known| {
+            known.state == Some(RunState::Queued) && known.leases.is_empty() && !known.destroyed
+        });
+        let Some(&run) = self.random.pick(&queued) else {
+            return "destroy nothing";
+        };
+        let key = format!("ms:{{0}}:run:{run}");
+        let limited: Option<String> = redis::cmd("HGET")
+            .arg(&key)
+            .arg("limited")
+            .query_async(&mut self.redis)
+            .await
+            .unwrap();
+        if limited.is_some() {
+            return "destroy nothing";
+        }
+        redis::cmd("SET")
+            .arg(&key)
+            .arg("rubbish")
+            .exec_async(&mut self.redis)
+            .await
+            .unwrap();
+        self.known(run).destroyed = true;
+        "destroy"
+    }
+
+    /// Lets everything come to its end: what is delayed for long is cancelled,
+    /// what was forgotten is found, what is claimed is finished.
+    pub(crate) async fn drain(&mut self) {
+        for run in self.runs_where(|known| known.state == Some(RunState::Delayed)) {
+            self.store.cancel(run, RETENTION).await.unwrap();
+        }
+        for index in 0..WORKERS {
+            self.workers[index] = ProcessId::new();
+        }
+        for _ in 0..10_000 {
+            let reap = self.store.reap(
+                &self.tag,
+                self.workers[0],
+                Duration::ZERO,
+                "0-0",
+                u32::MAX,
+                RETENTION,
+            );
+            let reaped = reap.await.unwrap();
+            fsck::check(self).await.unwrap();
+            let tags = [self.tag.clone()];
+            let claimed = self.store.claim(&tags, self.workers[1], 100).await.unwrap();
+            fsck::check(self).await.unwrap();
+            for Claimed { lease, .. } in &claimed {
+                let finish = self
+                    .store
+                    .finish(lease, RunState::Succeeded, None, None, RETENTION);
+                finish.await.unwrap();
+                fsck::check(self).await.unwrap();
+            }
+            let entries: u64 = redis::cmd("XLEN")
+                .arg(STREAM)
+                .query_async(&mut self.redis)
+                .await
+                .unwrap();
+            if claimed.is_empty() && reaped.queued == 0 && entries == 0 {
+                return;
+            }
+        }
+        panic!("the queue does not become empty");
+    }
+}
