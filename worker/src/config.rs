@@ -1,0 +1,94 @@
+//! Settings of the worker.
+
+use std::{net::SocketAddr, time::Duration};
+
+use millstream_shared::{
+    id::WorkerTag,
+    process::{RedisSettings, logging::LogSettings},
+};
+
+use crate::{
+    steps::{AllowList, Commands},
+    tables::TableSettings,
+};
+
+/// Claims runs from the queue and executes their steps.
+///
+/// Run as many as you like: each takes runs that no other one has.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "millstream-worker", version)]
+pub struct Config {
+    /// Where Redis is.
+    #[command(flatten)]
+    pub redis: RedisSettings,
+
+    /// Address of the operations port: `/livez`, `/readyz`, `/metrics`. Port 0
+    /// takes a free one.
+    #[arg(long, env = "MILLSTREAM_OPS_LISTEN", default_value = "127.0.0.1:9465")]
+    pub ops_listen: SocketAddr,
+
+    /// How many runs to execute at once.
+    #[arg(long, env = "MILLSTREAM_SLOTS", default_value_t = 64, value_parser = slots)]
+    pub slots: usize,
+
+    /// How long this worker may be silent before others take its runs.
+    #[arg(long, env = "MILLSTREAM_LEASE", default_value = "15s", value_parser = lease)]
+    pub lease: Duration,
+
+    /// Which flows' runs to take, by their `worker_tag`, separated by commas.
+    #[arg(
+        long,
+        env = "MILLSTREAM_TAGS",
+        default_value = "default",
+        value_delimiter = ','
+    )]
+    pub tags: Vec<WorkerTag>,
+
+    /// After so many workers were lost while they executed a run, it is set
+    /// aside.
+    #[arg(long, env = "MILLSTREAM_MAX_CLAIMS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_claims: u32,
+
+    /// How long the record of a run is kept after its end.
+    #[arg(long, env = "MILLSTREAM_RETENTION", default_value = "7d", value_parser = humantime::parse_duration)]
+    pub retention: Duration,
+
+    /// How long steps may go on after the signal to stop; what has not ended
+    /// by then is given up and goes on from its last finished step elsewhere.
+    #[arg(long, env = "MILLSTREAM_GRACE", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub grace: Duration,
+
+    /// Networks, addresses and hosts, separated by commas, that `http` steps may
+    /// reach although they are not public.
+    #[arg(long, env = "MILLSTREAM_HTTP_ALLOW", default_value = "", value_parser = AllowList::parse)]
+    pub(crate) http_allow: AllowList,
+
+    /// Which commands steps may run.
+    #[command(flatten)]
+    pub(crate) commands: Commands,
+
+    /// What tables may take, and which folders steps may touch.
+    #[command(flatten)]
+    pub tables: TableSettings,
+
+    /// What it logs.
+    #[command(flatten)]
+    pub log: LogSettings,
+}
+
+fn slots(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(slots @ 1..=10_000) => Ok(slots),
+        _ => Err("expected a number from 1 to 10000".into()),
+    }
+}
+
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let range = Duration::from_millis(300)..=Duration::from_secs(3600);
+    if range.contains(&lease) {
+        Ok(lease)
+    } else {
+        Err("expected a duration from 300ms to 1h".into())
+    }
+}

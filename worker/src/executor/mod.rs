@@ -1,0 +1,294 @@
+//! Executes one claimed run: its steps in the order of their graph, each
+//! result stored before anything that needs it starts, and at the end one
+//! final state.
+
+mod attempt;
+mod phase;
+mod scope;
+
+use std::{sync::Arc, time::Duration};
+
+use millstream_shared::{
+    flow::{Flow, expression},
+    run::{RunError, RunEvent, RunState},
+    store::{Checkpoints, Claimed, StoreError},
+};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::Instrument;
+
+use crate::{Shared, lease::Hold};
+use phase::{Phase, Steps};
+use scope::RunScope;
+
+/// How large the output of a run may be, in bytes of JSON.
+const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+
+/// How long to wait before something that Redis could not take is sent again.
+const STORE_PAUSE: Duration = Duration::from_millis(200);
+
+/// How a run ended, or why this worker has no more to do with it.
+enum Outcome {
+    Succeeded {
+        output: Option<String>,
+    },
+    Failed(RunError),
+    Cancelled,
+    /// It goes on later, here or elsewhere.
+    GivenBack {
+        delay: Duration,
+    },
+    /// Another worker has it.
+    Lost,
+}
+
+/// Executes a run that was just claimed, and stores what came of it.
+pub(crate) async fn execute(shared: Arc<Shared>, claimed: Claimed, hold: Hold) {
+    let span = tracing::info_span!("run", run = %claimed.lease.run, flow = %claimed.flow);
+    async {
+        if claimed.resumed {
+            tracing::info!(
+                claims = claimed.claims,
+                "goes on from its last finished step"
+            );
+        }
+        let started = std::time::Instant::now();
+        let outcome = executed(&shared, &claimed, &hold).await;
+        let ended = settle(&shared, &hold, outcome).await;
+        metrics::counter!("millstream_runs_total", "ended" => ended).increment(1);
+        metrics::histogram!("millstream_run_seconds").record(started.elapsed().as_secs_f64());
+        tracing::info!(ended, "run");
+    }
+    .instrument(span)
+    .await;
+}
+
+async fn executed(shared: &Arc<Shared>, claimed: &Claimed, hold: &Hold) -> Outcome {
+    tokio::select! {
+        // Looked at in this order: who lost the run must not report anything.
+        biased;
+        () = hold.signals.lost.cancelled() => Outcome::Lost,
+        outcome = run(shared, claimed, hold) => outcome,
+    }
+}
+
+async fn run(shared: &Arc<Shared>, claimed: &Claimed, hold: &Hold) -> Outcome {
+    let flow = match patiently(|| {
+        shared
+            .flows
+            .version(&shared.store, &claimed.flow, claimed.version)
+    })
+    .await
+    {
+        Ok(Some(flow)) => flow,
+        Ok(None) => {
+            let message = format!("version {} of the flow is gone", claimed.version);
+            return failed("flow_gone", message);
+        }
+        Err(error) => return failed("corrupt_flow", error.to_string()),
+    };
+    let checkpoints = if claimed.resumed {
+        match patiently(|| shared.store.checkpoints(claimed.lease.run)).await {
+            Ok(checkpoints) => checkpoints,
+            Err(error) => return failed("corrupt_record", error.to_string()),
+        }
+    } else {
+        Checkpoints::default()
+    };
+    let mut scope = RunScope::new(claimed, &checkpoints);
+    let clock = Clock {
+        claimed_at: claimed.claimed_at,
+        since: Instant::now(),
+    };
+    let steps = Steps {
+        shared,
+        hold,
+        flow: &claimed.flow,
+        checkpoints: &checkpoints,
+        clock,
+    };
+
+    let deadline = deadline(&flow, claimed);
+    let main = within(deadline, steps.run(&flow.steps, &mut scope)).await;
+    let error = match main {
+        Phase::Done => match output(&flow, &scope) {
+            Ok(output) => return Outcome::Succeeded { output },
+            Err(error) => error,
+        },
+        Phase::Failed(error) => error,
+        interrupted => return interrupted.into(),
+    };
+    scope.fail(error.clone());
+    match steps.run(&flow.on_failure, &mut scope).await {
+        Phase::Done => Outcome::Failed(error),
+        Phase::Failed(second) => {
+            let RunError { code, message, .. } = second;
+            tracing::warn!(code, message, "a step of on_failure failed");
+            Outcome::Failed(error)
+        }
+        interrupted => interrupted.into(),
+    }
+}
+
+/// Carries steps through until the time of the run is over. A pause is not
+/// longer than that.
+async fn within(deadline: Option<Instant>, steps: impl Future<Output = Phase>) -> Phase {
+    let Some(deadline) = deadline else {
+        return steps.await;
+    };
+    let over = || {
+        let message = "the run took longer than its flow allows".into();
+        Phase::Failed(error("timeout", message))
+    };
+    if deadline <= Instant::now() {
+        return over();
+    }
+    match timeout_at(deadline, steps).await {
+        Ok(Phase::Paused(delay)) => {
+            Phase::Paused(delay.min(deadline.saturating_duration_since(Instant::now())))
+        }
+        Ok(phase) => phase,
+        Err(_) => over(),
+    }
+}
+
+/// Redis's clock, read at the claim and told on by this process's own.
+#[derive(Clone, Copy)]
+struct Clock {
+    claimed_at: u64,
+    since: Instant,
+}
+
+impl Clock {
+    /// The time on Redis's clock after so long, milliseconds since the epoch.
+    fn after(self, delay: Duration) -> u64 {
+        self.claimed_at + (self.since.elapsed() + delay).as_millis() as u64
+    }
+
+    /// The moment that Redis's clock shows this time.
+    fn at(self, time_ms: u64) -> Instant {
+        self.since + Duration::from_millis(time_ms.saturating_sub(self.claimed_at))
+    }
+}
+
+impl From<Phase> for Outcome {
+    /// What an interruption means for the run.
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Done => Self::Succeeded { output: None },
+            Phase::Failed(error) => Self::Failed(error),
+            Phase::Cancelled => Self::Cancelled,
+            Phase::Paused(delay) => Self::GivenBack { delay },
+            Phase::Lost => Self::Lost,
+        }
+    }
+}
+
+fn failed(code: &str, message: String) -> Outcome {
+    Outcome::Failed(error(code, message))
+}
+
+fn error(code: &str, message: String) -> RunError {
+    RunError {
+        code: code.into(),
+        message,
+        step: None,
+    }
+}
+
+/// When the flow's time is over. Only Redis's clock counts: the time from the
+/// first claim to this one.
+fn deadline(flow: &Flow, claimed: &Claimed) -> Option<Instant> {
+    let timeout = flow.timeout?.duration();
+    let used = claimed.claimed_at.saturating_sub(claimed.started_at);
+    Some(Instant::now() + timeout.saturating_sub(Duration::from_millis(used)))
+}
+
+/// What the run hands back, as JSON.
+fn output(flow: &Flow, scope: &RunScope) -> Result<Option<String>, RunError> {
+    let Some(template) = &flow.output else {
+        return Ok(None);
+    };
+    let output = expression::render(template, &scope.for_output())
+        .map_err(|cause| error("expression", format!("the output has no value: {cause}")))?;
+    let output = output.to_string();
+    if output.len() > OUTPUT_BYTES_MAX {
+        let message = format!(
+            "the output has {} bytes of JSON, {OUTPUT_BYTES_MAX} are allowed",
+            output.len()
+        );
+        return Err(error("output_too_large", message));
+    }
+    Ok(Some(output))
+}
+
+/// Stores what came of the run, and says in a word what that was. Goes on
+/// trying while Redis cannot take it: the lease is renewed meanwhile, and when
+/// it is lost the run is somebody else's.
+async fn settle(shared: &Shared, hold: &Hold, outcome: Outcome) -> &'static str {
+    let retention = shared.config.retention;
+    let finish = async |event, output: Option<&str>, error: Option<&RunError>| {
+        let state = RunState::Running.after(event);
+        let state = state.expect("a running run can end in each of these ways");
+        patiently(|| {
+            shared
+                .store
+                .finish(&hold.lease, state, output, error, retention)
+        })
+        .await
+    };
+    let (ended, stored) = match outcome {
+        Outcome::Lost => {
+            tracing::warn!("the lease on the run was lost: stopped, and nothing more is written");
+            return "lost";
+        }
+        Outcome::Succeeded { output } => (
+            "succeeded",
+            finish(RunEvent::StepsDone, output.as_deref(), None).await,
+        ),
+        Outcome::Failed(error) => {
+            tracing::warn!(
+                code = error.code,
+                step = error.step.as_ref().map(tracing::field::display),
+                message = error.message,
+                "run failed"
+            );
+            (
+                "failed",
+                finish(RunEvent::StepFailed, None, Some(&error)).await,
+            )
+        }
+        Outcome::Cancelled => ("cancelled", finish(RunEvent::Cancelled, None, None).await),
+        Outcome::GivenBack { delay } => (
+            "given_back",
+            patiently(|| shared.store.requeue(&hold.lease, delay)).await,
+        ),
+    };
+    match stored {
+        Ok(()) => ended,
+        Err(StoreError::LeaseLost) => {
+            tracing::warn!("the run is another worker's by now: nothing was written");
+            metrics::counter!("millstream_writes_fenced_total").increment(1);
+            "lost"
+        }
+        Err(error) => {
+            tracing::error!(%error, "the end of the run could not be stored");
+            "lost"
+        }
+    }
+}
+
+/// Asks the store until it answers; what cannot pass is an error.
+async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    loop {
+        match ask().await {
+            Err(error) if error.is_passing() => {
+                tracing::warn!(%error, "redis did not take it, trying again");
+                sleep(STORE_PAUSE).await;
+            }
+            answer => return answer,
+        }
+    }
+}

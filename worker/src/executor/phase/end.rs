@@ -1,0 +1,124 @@
+//! How steps end: what an attempt came to, whether it is tried again, and what
+//! is kept.
+
+use std::time::Duration;
+
+use millstream_shared::{
+    flow::Step,
+    id::StepId,
+    run::{StepRecord, StepState},
+    store::{Checkpointed, FailedAttempt, StoreError},
+};
+use tokio::time::Instant;
+
+use super::{
+    super::{attempt::Attempted, patiently},
+    Carrying, fatal,
+};
+
+impl Carrying<'_> {
+    /// Notes how an attempt went.
+    pub(super) async fn note(
+        &mut self,
+        id: StepId,
+        mut attempted: Attempted,
+    ) -> Result<(), StoreError> {
+        let step = self.steps[&id];
+        if attempted.result.is_err() && self.giving_up.is_cancelled() {
+            // It was told to give up: it has not failed.
+            return Ok(());
+        }
+        if let Some(delay) = attempted.retry_after(step) {
+            return self.wait_for_retry(step, &attempted, delay).await;
+        }
+        let record = attempted.record(step);
+        let restoring = self.restoring.remove(&id);
+        if let Ok(output) = &mut attempted.result
+            && let Some(table) = output.table.take()
+        {
+            self.tables.insert(id.clone(), table);
+        }
+        match &record.error {
+            None if restoring => self.progress.end(id, StepState::Succeeded),
+            Some(error) if restoring => {
+                let message = format!(
+                    "its table had to be made again, since a worker was lost: {}",
+                    error.message
+                );
+                self.fail_with(&error.code, message);
+            }
+            _ => self.store(step, record).await?,
+        }
+        self.drop_tables();
+        Ok(())
+    }
+
+    async fn wait_for_retry(
+        &mut self,
+        step: &Step,
+        attempted: &Attempted,
+        delay: Duration,
+    ) -> Result<(), StoreError> {
+        let message = attempted
+            .result
+            .as_ref()
+            .err()
+            .map(|error| error.message.as_str());
+        tracing::warn!(step = %step.id, attempt = attempted.number, ?delay, message, "step failed, to be tried again");
+        let lease = &self.around.hold.lease;
+        let store = &self.around.shared.store;
+        let failed = FailedAttempt {
+            number: attempted.number,
+            next_at: self.around.clock.after(delay),
+        };
+        patiently(|| store.note_attempt(lease, &step.id, failed)).await?;
+        self.waiting.push((Instant::now() + delay, step.id.clone()));
+        Ok(())
+    }
+
+    /// Stores what a step came to, and goes by what is stored.
+    pub(super) async fn store(
+        &mut self,
+        step: &Step,
+        record: StepRecord,
+    ) -> Result<(), StoreError> {
+        let lease = &self.around.hold.lease;
+        let store = &self.around.shared.store;
+        let record = match patiently(|| store.checkpoint(lease, &step.id, &record)).await? {
+            Checkpointed::Stored => record,
+            Checkpointed::CancelRequested => {
+                self.around.hold.signals.cancelled.cancel();
+                record
+            }
+            Checkpointed::Already(earlier) => serde_json::from_str(&earlier).unwrap_or(record),
+        };
+        self.end(step, record);
+        Ok(())
+    }
+
+    pub(super) fn end(&mut self, step: &Step, record: StepRecord) {
+        tracing::debug!(step = %step.id, state = ?record.state, rows = record.rows, "step ended");
+        if let Some(error) = fatal(step, &record) {
+            self.giving_up.cancel();
+            self.failure.get_or_insert(error);
+        }
+        self.scope.end(&step.id, &record);
+        self.progress.end(step.id.clone(), record.state);
+    }
+
+    /// Lets go of tables that no step to come takes.
+    fn drop_tables(&mut self) {
+        let Self {
+            tables,
+            takes,
+            progress,
+            ..
+        } = self;
+        let wanted = |table: &StepId| {
+            takes
+                .iter()
+                .any(|(step, takes)| takes.contains(table) && progress.state_of(step).is_none())
+        };
+        tables.retain(|table, _| wanted(table));
+    }
+}

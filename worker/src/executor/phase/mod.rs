@@ -1,0 +1,257 @@
+//! A set of steps carried through: those of the flow, or those for its failure.
+
+mod begin;
+mod end;
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use indexmap::IndexMap;
+use millstream_shared::{
+    flow::{Step, graph, step::OnError},
+    id::{FlowId, StepId},
+    run::{
+        RunError, StepRecord, StepState,
+        progress::{Progress, waits_for},
+    },
+    store::{Checkpoints, StoreError},
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Clock, attempt::Attempted, scope::RunScope};
+use crate::{Shared, lease::Hold, tables::Table};
+
+/// A run that has nothing to do for longer than this before a step is tried
+/// again is given back: a pause holds no slot.
+const PAUSE_HELD_MAX: Duration = Duration::from_secs(1);
+
+/// How carrying through a set of steps ended.
+pub(super) enum Phase {
+    /// Every step has ended, and no failure stopped the run.
+    Done,
+    /// A step failed for good.
+    Failed(RunError),
+    /// Somebody asked to cancel the run.
+    Cancelled,
+    /// There is nothing to do here until so much later.
+    Paused(Duration),
+    /// Another worker has the run.
+    Lost,
+}
+
+/// What carrying through steps needs, besides the steps.
+pub(super) struct Steps<'r> {
+    pub(super) shared: &'r Arc<Shared>,
+    pub(super) hold: &'r Hold,
+    pub(super) flow: &'r FlowId,
+    pub(super) checkpoints: &'r Checkpoints,
+    pub(super) clock: Clock,
+}
+
+impl Steps<'_> {
+    /// Carries `steps` through, from what the checkpoints say has ended.
+    pub(super) async fn run(&self, steps: &[Step], scope: &mut RunScope) -> Phase {
+        Carrying::new(self, steps, scope).carry_through().await
+    }
+}
+
+/// Steps on their way.
+struct Carrying<'r> {
+    around: &'r Steps<'r>,
+    scope: &'r mut RunScope,
+    /// Every step, those that handle errors included.
+    steps: IndexMap<StepId, &'r Step>,
+    /// For each step that handles errors, the step whose errors.
+    handles: HashMap<StepId, StepId>,
+    upstream: IndexMap<StepId, BTreeSet<StepId>>,
+    /// For each step, the tables that it takes.
+    takes: HashMap<StepId, BTreeSet<StepId>>,
+    progress: Progress,
+    tables: HashMap<StepId, Table>,
+    /// Steps that had ended, and are executed again for their tables only:
+    /// those were in the memory of a worker that was lost.
+    restoring: HashSet<StepId>,
+    attempts: HashMap<StepId, u32>,
+    tasks: JoinSet<(StepId, Attempted)>,
+    /// Steps to try again, and when.
+    waiting: Vec<(Instant, StepId)>,
+    /// Cancelled when the steps that run should give up.
+    giving_up: CancellationToken,
+    failure: Option<RunError>,
+}
+
+impl<'r> Carrying<'r> {
+    fn new(around: &'r Steps<'r>, steps: &'r [Step], scope: &'r mut RunScope) -> Self {
+        let mut all = IndexMap::new();
+        let mut handles = HashMap::new();
+        for step in steps {
+            all.insert(step.id.clone(), step);
+            if let OnError::Steps(handlers) = &step.on_error {
+                for handler in handlers {
+                    all.insert(handler.id.clone(), handler);
+                    handles.insert(handler.id.clone(), step.id.clone());
+                }
+            }
+        }
+        let takes = all
+            .values()
+            .map(|step| (step.id.clone(), graph::tables_of(step, steps)));
+        let mut carrying = Self {
+            takes: takes.collect(),
+            upstream: graph::upstream(steps),
+            progress: Progress::new(waits_for(steps)),
+            tables: HashMap::new(),
+            restoring: HashSet::new(),
+            attempts: HashMap::new(),
+            tasks: JoinSet::new(),
+            waiting: Vec::new(),
+            giving_up: around.hold.signals.cancelled.child_token(),
+            failure: None,
+            around,
+            scope,
+            steps: all,
+            handles,
+        };
+        carrying.resume();
+        carrying
+    }
+
+    /// Takes over what had ended before.
+    fn resume(&mut self) {
+        let ended = &self.around.checkpoints.ended;
+        let succeeded = |step: &StepId| {
+            ended
+                .get(step)
+                .is_some_and(|record| record.state == StepState::Succeeded)
+        };
+        let mut wanted: Vec<&StepId> = self
+            .steps
+            .keys()
+            .filter(|step| !ended.contains_key(*step))
+            .collect();
+        while let Some(step) = wanted.pop() {
+            for table in &self.takes[step] {
+                if succeeded(table) && self.restoring.insert(table.clone()) {
+                    wanted.push(table);
+                }
+            }
+        }
+        for (id, failed) in &self.around.checkpoints.attempts {
+            let on_its_way = self.steps.contains_key(id) && !ended.contains_key(id);
+            if on_its_way {
+                self.attempts.insert(id.clone(), failed.number);
+                self.progress.start(id.clone());
+                let next_at = self.around.clock.at(failed.next_at);
+                self.waiting.push((next_at, id.clone()));
+            }
+        }
+        for (id, step) in &self.steps {
+            let Some(record) = ended.get(id).filter(|_| !self.restoring.contains(id)) else {
+                continue;
+            };
+            self.progress.end(id.clone(), record.state);
+            if self.failure.is_none() {
+                self.failure = fatal(step, record);
+            }
+        }
+    }
+
+    async fn carry_through(mut self) -> Phase {
+        let shared = self.around.shared;
+        loop {
+            let stopping = shared.stopping.is_cancelled();
+            if self.failure.is_none() && !stopping {
+                tokio::select! {
+                    () = shared.leases.fresh() => {}
+                    () = shared.grace_over.cancelled() => return Phase::Paused(Duration::ZERO),
+                }
+                if let Err(error) = self.start_what_may().await {
+                    return self.ended_by(error);
+                }
+            }
+            if self.tasks.is_empty()
+                && let Some(phase) = self.resting(stopping)
+            {
+                return phase;
+            }
+            let next_attempt = self.waiting.iter().map(|(at, _)| *at).min();
+            let next_attempt = next_attempt.filter(|_| self.failure.is_none() && !stopping);
+            let went_on = tokio::select! {
+                Some(joined) = self.tasks.join_next() => match joined {
+                    Ok((step, attempted)) => self.note(step, attempted).await,
+                    Err(panic) => {
+                        self.fail_with("panic", panic.to_string());
+                        Ok(())
+                    }
+                },
+                () = sleep_until(next_attempt.unwrap_or_else(Instant::now)), if next_attempt.is_some() => {
+                    self.try_again().await
+                }
+                () = self.around.hold.signals.cancelled.cancelled() => return Phase::Cancelled,
+                () = shared.stopping.cancelled(), if !stopping => Ok(()),
+                () = shared.grace_over.cancelled() => return Phase::Paused(Duration::ZERO),
+            };
+            if let Err(error) = went_on {
+                return self.ended_by(error);
+            }
+        }
+    }
+
+    /// What to do while no step is running: nothing (`None`), or to leave.
+    fn resting(&mut self, stopping: bool) -> Option<Phase> {
+        if let Some(failure) = self.failure.take() {
+            return Some(Phase::Failed(failure));
+        }
+        if self.progress.is_done() {
+            return Some(Phase::Done);
+        }
+        if stopping {
+            return Some(Phase::Paused(Duration::ZERO));
+        }
+        let Some(next) = self.waiting.iter().map(|(at, _)| *at).min() else {
+            return Some(Phase::Failed(RunError {
+                code: "stuck".into(),
+                message: "no step of the flow can start".into(),
+                step: None,
+            }));
+        };
+        let pause = next.saturating_duration_since(Instant::now());
+        (pause > PAUSE_HELD_MAX).then_some(Phase::Paused(pause))
+    }
+
+    /// What an error of the store means for the run.
+    fn ended_by(&mut self, error: StoreError) -> Phase {
+        match error {
+            StoreError::LeaseLost => Phase::Lost,
+            error => Phase::Failed(RunError {
+                code: "store".into(),
+                message: error.to_string(),
+                step: None,
+            }),
+        }
+    }
+
+    fn fail_with(&mut self, code: &str, message: String) {
+        self.giving_up.cancel();
+        self.failure.get_or_insert(RunError {
+            code: code.into(),
+            message,
+            step: None,
+        });
+    }
+}
+
+/// Why a step's end fails the run, if it does.
+fn fatal(step: &Step, record: &StepRecord) -> Option<RunError> {
+    match (record.state, &step.on_error) {
+        (StepState::Failed, OnError::Fail) => record.error.clone(),
+        _ => None,
+    }
+}

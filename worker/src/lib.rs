@@ -1,0 +1,165 @@
+//! Claims runs from the queue and executes their steps.
+//!
+//! One duty, one file: `claimer` takes runs, `executor` carries one through,
+//! `lease` keeps them, `reclaimer` takes over those of silent workers,
+//! `scheduler` queues what is due.
+
+mod claimer;
+mod config;
+mod executor;
+mod flows;
+mod lease;
+mod reclaimer;
+mod scheduler;
+mod steps;
+mod tables;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use millstream_shared::{id::ProcessId, process::ops, store::Store};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use config::Config;
+pub use tables::TableSettings;
+
+use claimer::Pulse;
+use flows::Flows;
+use lease::Leases;
+use steps::Services;
+
+/// How long giving runs back may take at the end, while Redis does not answer.
+const GIVING_BACK_MAX: Duration = Duration::from_secs(5);
+
+/// What the duties of a worker share.
+struct Shared {
+    config: Config,
+    worker: ProcessId,
+    store: Store,
+    leases: Arc<Leases>,
+    flows: Flows,
+    pulse: Pulse,
+    services: Arc<Services>,
+    /// Cancelled when the worker is asked to stop: no step starts any more.
+    stopping: CancellationToken,
+    /// Cancelled when steps that still run are given up.
+    grace_over: CancellationToken,
+}
+
+/// A worker that runs.
+pub struct Worker {
+    ops_address: SocketAddr,
+    ended: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts a worker that ends after `stopping`.
+    ///
+    /// # Errors
+    /// Fails where a setting is wrong, Redis cannot be used, or the address
+    /// of the operations port cannot be listened on.
+    pub async fn start(config: Config, stopping: CancellationToken) -> anyhow::Result<Self> {
+        let worker = ProcessId::new();
+        let store = Store::connect(&config.redis).await?;
+        let leases = Leases::new(config.lease);
+        // The heart goes on while the worker stops: what is still executed
+        // needs its lease.
+        let ended = CancellationToken::new();
+        lease::start_heart(
+            Arc::clone(&leases),
+            config.redis.clone(),
+            worker,
+            config.lease,
+            ended.clone(),
+        )
+        .await?;
+        let shared = Arc::new(Shared {
+            services: Arc::new(Services::new(&config)?),
+            worker,
+            store,
+            leases,
+            flows: Flows::default(),
+            pulse: Pulse::new(),
+            stopping,
+            grace_over: CancellationToken::new(),
+            config,
+        });
+        let ops_address = serve_ops(&shared, &ended).await?;
+        tracing::info!(%worker, slots = shared.config.slots, "worker");
+        Ok(Self {
+            ops_address,
+            ended: tokio::spawn(work(shared, ended)),
+        })
+    }
+
+    /// The address of the operations port.
+    pub fn ops_address(&self) -> SocketAddr {
+        self.ops_address
+    }
+
+    /// Waits until the worker has stopped and given back what it held.
+    ///
+    /// # Errors
+    /// Fails where the worker panicked.
+    pub async fn ended(self) -> anyhow::Result<()> {
+        Ok(self.ended.await?)
+    }
+}
+
+async fn serve_ops(shared: &Arc<Shared>, ended: &CancellationToken) -> std::io::Result<SocketAddr> {
+    let asked = Arc::clone(shared);
+    let ready = move || {
+        let shared = Arc::clone(&asked);
+        async move {
+            if shared.stopping.is_cancelled() {
+                return Err("the worker is stopping".to_owned());
+            }
+            shared.pulse.stuck().map_or(Ok(()), Err)?;
+            shared.store.ping().await.map_err(|error| error.to_string())
+        }
+    };
+    ops::serve(shared.config.ops_listen, ready, ended.clone()).await
+}
+
+/// Works until it is asked to stop, and ends cleanly.
+async fn work(shared: Arc<Shared>, ended: CancellationToken) {
+    let stopping = shared.stopping.clone();
+    let duties = async {
+        tokio::join!(
+            claimer::claim_until_stopped(Arc::clone(&shared), stopping.clone()),
+            reclaimer::reclaim_until_stopped(&shared, stopping.clone()),
+            scheduler::promote_until_stopped(shared.store.clone(), stopping.clone()),
+        );
+        let forget = shared.store.forget_consumers(
+            &shared.config.tags,
+            reclaimer::CONSUMERS_KEPT,
+            Some(shared.worker),
+        );
+        if let Err(error) = forget.await {
+            tracing::warn!(%error, "cannot sign off");
+        }
+    };
+    tokio::select! {
+        () = duties => tracing::info!("stopped"),
+        () = patience_ends(&shared) => {
+            tracing::error!("stopped although redis did not take everything back; the leases will expire");
+        }
+    }
+    ended.cancel();
+}
+
+/// Gives running steps up when the grace period is over, and returns when
+/// giving their runs back takes too long as well.
+async fn patience_ends(shared: &Shared) {
+    shared.stopping.cancelled().await;
+    tokio::time::sleep(shared.config.grace).await;
+    shared.grace_over.cancel();
+    tokio::time::sleep(GIVING_BACK_MAX).await;
+}
+
+/// Names the one provider of cryptography for TLS. Several are compiled in
+/// through libraries, and none of them is taken by itself. Call it first.
+pub fn use_ring() {
+    // A second call finds the provider there already, which is all it wants.
+    drop(rustls::crypto::ring::default_provider().install_default());
+}

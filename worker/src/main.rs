@@ -1,0 +1,19 @@
+//! The program `millstream-worker`.
+
+use std::process::ExitCode;
+
+use millstream_shared::process::{run_program, stop_signal};
+use millstream_worker::{Config, Worker};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    run_program(
+        |config: &Config| &config.log,
+        async |config| {
+            millstream_worker::use_ring();
+            let worker = Worker::start(config, stop_signal()?).await?;
+            worker.ended().await
+        },
+    )
+    .await
+}

@@ -1,0 +1,126 @@
+//! What steps do: one `match` from the kind of a step to its function.
+
+mod command;
+mod http;
+mod read;
+mod set;
+mod sql;
+mod write;
+
+pub(crate) use command::Commands;
+pub(crate) use http::AllowList;
+
+use std::{collections::HashMap, sync::Arc};
+
+use millstream_shared::{
+    flow::{StepKind, expression::Scope},
+    id::{FlowId, RunId, StepId},
+};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config,
+    tables::{self, Table},
+};
+
+/// What a step has at hand while it runs.
+#[derive(Clone)]
+pub(crate) struct StepContext {
+    pub(crate) run: RunId,
+    pub(crate) flow: FlowId,
+    pub(crate) step: StepId,
+    /// Which attempt of the step this is, from 1.
+    pub(crate) attempt: u32,
+    /// What its templates can name.
+    pub(crate) scope: Scope,
+    /// Tables of the steps upstream.
+    pub(crate) tables: HashMap<StepId, Table>,
+    /// Cancelled when the step should give up: cancelled run, lost lease.
+    pub(crate) cancelled: CancellationToken,
+    pub(crate) services: Arc<Services>,
+}
+
+/// What all steps of a worker share.
+pub(crate) struct Services {
+    pub(crate) http: http::Client,
+    pub(crate) commands: command::Commands,
+    /// Works on tables.
+    pub(crate) tables: tables::Engine,
+    /// The local folders that steps may touch.
+    pub(crate) files: tables::Files,
+}
+
+impl Services {
+    /// What steps may do and with what means, as the operator set it.
+    ///
+    /// # Errors
+    /// Fails where a setting cannot be met, such as a folder that is not there.
+    pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self {
+            http: http::Client::new(config.http_allow.clone())?,
+            commands: config.commands.clone(),
+            tables: tables::Engine::new(&config.tables)?,
+            files: tables::Files::new(&config.tables.files)?,
+        })
+    }
+}
+
+/// What a step hands on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StepOutput {
+    pub(crate) value: Value,
+    pub(crate) rows: Option<u64>,
+    pub(crate) rows_in: Option<u64>,
+    pub(crate) bytes: Option<u64>,
+    pub(crate) table: Option<Table>,
+}
+
+/// Why an attempt of a step failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct StepError {
+    /// A stable word for the cause, such as `bad_row` or `timeout`.
+    pub(crate) code: &'static str,
+    /// One sentence for people.
+    pub(crate) message: String,
+    /// Whether another attempt may go better.
+    pub(crate) retriable: bool,
+}
+
+impl StepError {
+    /// A failure that another attempt would only repeat.
+    pub(crate) fn permanent(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            retriable: false,
+        }
+    }
+
+    /// A failure that another attempt may not meet.
+    pub(crate) fn transient(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            retriable: true,
+        }
+    }
+
+    /// The step was told to give up.
+    pub(crate) fn cancelled() -> Self {
+        Self::permanent("cancelled", "the step was stopped before its end")
+    }
+}
+
+/// Executes one attempt of a step.
+pub(crate) async fn run(kind: &StepKind, context: StepContext) -> Result<StepOutput, StepError> {
+    match kind {
+        StepKind::Set(values) => set::set(values, &context),
+        StepKind::Http(step) => http::send(step, &context).await,
+        StepKind::Command(step) => command::run(step, &context).await,
+        StepKind::Read(step) => read::read(step, &context).await,
+        StepKind::Sql(text) => sql::sql(text, &context).await,
+        StepKind::Write(step) => write::write(step, &context).await,
+    }
+}

@@ -1,0 +1,112 @@
+//! Rows of texts on their way into a table.
+
+use std::sync::Arc;
+
+use datafusion::arrow::{
+    array::{RecordBatch, RecordBatchOptions},
+    datatypes::{Field, Schema, SchemaRef},
+};
+use indexmap::IndexMap;
+
+use super::{
+    Table, TableError,
+    column::{Column, ColumnKind},
+    error::Shown,
+    memory::{Budget, Collector},
+};
+
+/// The columns of a table, by name and in order.
+pub(super) type Columns = IndexMap<String, ColumnKind>;
+
+/// The most columns that a file may have.
+pub(super) const COLUMNS_MAX: usize = 2_000;
+
+/// A table that is filled row by row with texts.
+pub(super) struct Batches {
+    names: Vec<String>,
+    schema: SchemaRef,
+    columns: Vec<Column>,
+    /// Which columns have a value in the row under construction.
+    filled: Vec<bool>,
+    rows: usize,
+    bytes: usize,
+    table: Collector,
+}
+
+impl Batches {
+    const ROWS_MAX: usize = 8192;
+    const BYTES_MAX: usize = 8 << 20;
+
+    /// An empty table with these columns.
+    pub(super) fn new(budget: &Budget, columns: &Columns) -> Result<Self, TableError> {
+        let field = |(name, kind): (&String, &ColumnKind)| Field::new(name, kind.data_type(), true);
+        let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
+        let builders = columns
+            .values()
+            .map(|kind| Column::new(kind, Self::ROWS_MAX));
+        Ok(Self {
+            names: columns.keys().cloned().collect(),
+            columns: builders.collect::<Result<_, _>>().map_err(fault)?,
+            filled: vec![false; columns.len()],
+            rows: 0,
+            bytes: 0,
+            table: Collector::new(budget, Arc::clone(&schema)),
+            schema,
+        })
+    }
+
+    /// Puts a value into a column of the row under construction, or says what
+    /// is wrong with it.
+    pub(super) fn set(&mut self, column: usize, text: Option<&str>) -> Result<(), String> {
+        if self.filled[column] {
+            return Err(format!("column {} is there twice", self.names[column]));
+        }
+        self.filled[column] = true;
+        let Some(text) = text else {
+            self.columns[column].push_null();
+            return Ok(());
+        };
+        self.bytes += text.len();
+        self.columns[column]
+            .push(text)
+            .map_err(|reason| format!("column {}: {} {reason}", self.names[column], Shown(text)))
+    }
+
+    /// Ends the row under construction. Columns without a value have none.
+    pub(super) fn end_row(&mut self) -> Result<(), TableError> {
+        for (column, filled) in self.columns.iter_mut().zip(&mut self.filled) {
+            if !std::mem::replace(filled, false) {
+                column.push_null();
+            }
+        }
+        self.rows += 1;
+        if self.rows == Self::ROWS_MAX || self.bytes >= Self::BYTES_MAX {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// The table.
+    pub(super) fn finish(mut self) -> Result<Table, TableError> {
+        self.flush()?;
+        Ok(self.table.finish())
+    }
+
+    fn flush(&mut self) -> Result<(), TableError> {
+        if self.rows == 0 {
+            return Ok(());
+        }
+        let arrays = self.columns.iter_mut().map(Column::finish);
+        let arrays = arrays.collect::<Result<_, _>>().map_err(fault)?;
+        // A table may have rows and no columns: JSON objects without members.
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
+            .map_err(|error| fault(error.to_string()))?;
+        (self.rows, self.bytes) = (0, 0);
+        self.table.push(batch)
+    }
+}
+
+fn fault(message: String) -> TableError {
+    TableError::Fault { message }
+}

@@ -1,0 +1,149 @@
+//! A column under construction, filled with texts.
+
+use std::{mem, sync::Arc};
+
+use datafusion::arrow::{
+    array::{
+        ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder,
+        StringBuilder, TimestampMicrosecondBuilder,
+    },
+    datatypes::{DataType, Field, TimeUnit},
+    json::reader::{Decoder, ReaderBuilder},
+};
+use millstream_shared::flow::step::ColumnType;
+use serde_json::Value;
+
+use super::value;
+
+/// What a column holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum ColumnKind {
+    /// Single values.
+    Plain(ColumnType),
+    /// Lists or objects, which come as JSON.
+    Nested(DataType),
+}
+
+impl ColumnKind {
+    /// The type of the finished column.
+    pub(super) fn data_type(&self) -> DataType {
+        match self {
+            Self::Nested(data_type) => data_type.clone(),
+            Self::Plain(column_type) => plain_type(*column_type),
+        }
+    }
+}
+
+/// How single values of a type are kept.
+pub(super) fn plain_type(column_type: ColumnType) -> DataType {
+    match column_type {
+        ColumnType::String => DataType::Utf8,
+        ColumnType::Integer => DataType::Int64,
+        ColumnType::Number => DataType::Float64,
+        ColumnType::Decimal => {
+            DataType::Decimal128(value::DECIMAL_DIGITS as u8, value::DECIMAL_SCALE as i8)
+        }
+        ColumnType::Boolean => DataType::Boolean,
+        ColumnType::Date => DataType::Date32,
+        ColumnType::Datetime => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+    }
+}
+
+/// A column under construction.
+pub(super) enum Column {
+    Text(StringBuilder),
+    Integer(Int64Builder),
+    Number(Float64Builder),
+    Decimal(Decimal128Builder),
+    Boolean(BooleanBuilder),
+    Date(Date32Builder),
+    Datetime(TimestampMicrosecondBuilder),
+    Nested {
+        decoder: Box<Decoder>,
+        values: Vec<Value>,
+    },
+}
+
+impl Column {
+    /// An empty column that gets at most `rows_max` values before it is
+    /// finished.
+    pub(super) fn new(kind: &ColumnKind, rows_max: usize) -> Result<Self, String> {
+        let data_type = kind.data_type();
+        let column_type = match kind {
+            ColumnKind::Plain(column_type) => *column_type,
+            ColumnKind::Nested(_) => {
+                let decoder = ReaderBuilder::new_with_field(Field::new("value", data_type, true))
+                    .with_batch_size(rows_max)
+                    .with_coerce_primitive(true)
+                    .build_decoder()
+                    .map_err(|error| error.to_string())?;
+                let (decoder, values) = (Box::new(decoder), Vec::new());
+                return Ok(Self::Nested { decoder, values });
+            }
+        };
+        Ok(match column_type {
+            ColumnType::String => Self::Text(StringBuilder::new()),
+            ColumnType::Integer => Self::Integer(Int64Builder::new()),
+            ColumnType::Number => Self::Number(Float64Builder::new()),
+            ColumnType::Decimal => {
+                Self::Decimal(Decimal128Builder::new().with_data_type(data_type))
+            }
+            ColumnType::Boolean => Self::Boolean(BooleanBuilder::new()),
+            ColumnType::Date => Self::Date(Date32Builder::new()),
+            ColumnType::Datetime => {
+                Self::Datetime(TimestampMicrosecondBuilder::new().with_data_type(data_type))
+            }
+        })
+    }
+
+    /// Appends the value that `text` stands for, or says what it is not.
+    pub(super) fn push(&mut self, text: &str) -> Result<(), value::Reason> {
+        match self {
+            Self::Text(column) => column.append_value(text),
+            Self::Integer(column) => column.append_value(value::integer(text)?),
+            Self::Number(column) => column.append_value(value::number(text)?),
+            Self::Decimal(column) => column.append_value(value::decimal(text)?),
+            Self::Boolean(column) => column.append_value(value::boolean(text)?),
+            Self::Date(column) => column.append_value(value::date(text)?),
+            Self::Datetime(column) => column.append_value(value::datetime(text)?),
+            Self::Nested { values, .. } => {
+                values.push(serde_json::from_str(text).map_err(|_| "is not JSON")?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends a missing value.
+    pub(super) fn push_null(&mut self) {
+        match self {
+            Self::Text(column) => column.append_null(),
+            Self::Integer(column) => column.append_null(),
+            Self::Number(column) => column.append_null(),
+            Self::Decimal(column) => column.append_null(),
+            Self::Boolean(column) => column.append_null(),
+            Self::Date(column) => column.append_null(),
+            Self::Datetime(column) => column.append_null(),
+            Self::Nested { values, .. } => values.push(Value::Null),
+        }
+    }
+
+    /// Takes the values out; the column is empty again.
+    pub(super) fn finish(&mut self) -> Result<ArrayRef, String> {
+        Ok(match self {
+            Self::Text(column) => Arc::new(column.finish()),
+            Self::Integer(column) => Arc::new(column.finish()),
+            Self::Number(column) => Arc::new(column.finish()),
+            Self::Decimal(column) => Arc::new(column.finish()),
+            Self::Boolean(column) => Arc::new(column.finish()),
+            Self::Date(column) => Arc::new(column.finish()),
+            Self::Datetime(column) => Arc::new(column.finish()),
+            Self::Nested { decoder, values } => {
+                let values = mem::take(values);
+                let batch = decoder.serialize(&values).and_then(|()| decoder.flush());
+                let batch = batch.map_err(|error| error.to_string())?;
+                let batch = batch.ok_or("a list or object has no rows")?;
+                Arc::clone(batch.column(0))
+            }
+        })
+    }
+}

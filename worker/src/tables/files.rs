@@ -1,0 +1,431 @@
+//! The local folders that steps may touch, and nothing outside of them.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, BufRead, BufReader},
+    path::{Component, Path, PathBuf},
+};
+
+use super::TableError;
+
+/// The most files that one step may read.
+const FILES_MAX: usize = 10_000;
+
+/// The local folders that steps may touch.
+///
+/// A path in a flow is relative to the first of them, or absolute and within
+/// one of them. It is judged by where it really leads: no `..` and no symbolic
+/// link leaves the folders.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    /// Without symbolic links, so that real paths can be compared with them.
+    folders: Vec<PathBuf>,
+}
+
+/// A file to read, which exists and lies within the folders.
+pub(super) struct SourceFile {
+    path: PathBuf,
+    /// Its name in errors: relative to the first folder where it lies there.
+    pub(super) shown: String,
+    pub(super) bytes: u64,
+}
+
+/// A file to write, which may exist; its folder may still be missing.
+pub(super) struct TargetFile {
+    /// Its folder, free of symbolic links as far as it exists.
+    pub(super) folder: PathBuf,
+    pub(super) name: OsString,
+    pub(super) shown: String,
+}
+
+impl Files {
+    /// Allows `folders`, which must exist; an empty name is none.
+    pub(crate) fn new(folders: &[PathBuf]) -> Result<Self, TableError> {
+        let real = |folder: &PathBuf| {
+            let real = fs::canonicalize(folder);
+            match real {
+                Ok(real) if real.is_dir() => Ok(real),
+                Ok(_) => Err("it is not a folder".to_owned()),
+                Err(error) => Err(error.to_string()),
+            }
+            .map_err(|reason| {
+                let folder = folder.display();
+                TableError::refused(
+                    "bad_folder",
+                    format!("MILLSTREAM_FILES names `{folder}`, which cannot be used: {reason}"),
+                )
+            })
+        };
+        let given = folders
+            .iter()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folders = given.map(real).collect::<Result<_, _>>()?;
+        Ok(Self { folders })
+    }
+
+    /// The files that `pattern` matches, in the order of their names; at
+    /// least one.
+    pub(super) fn matching(&self, pattern: &str) -> Result<Vec<SourceFile>, TableError> {
+        let is_wild = |part: &str| part.contains(['*', '?', '[']);
+        let literal = !is_wild(pattern) || self.resolve(pattern)?.is_file();
+        if literal {
+            return Ok(vec![self.source(self.resolve(pattern)?, pattern)?]);
+        }
+        let parts: Vec<&str> = pattern.split('/').collect();
+        let fixed = parts.iter().take_while(|part| !is_wild(part)).count();
+        let (base, wild) = parts.split_at(fixed);
+        if wild.contains(&"..") {
+            return Err(outside(pattern, "`..` may not stand behind a wildcard"));
+        }
+        let base = match base {
+            [""] => "/".to_owned(),
+            base => base.join("/"),
+        };
+        let base = self.resolve(if base.is_empty() { "." } else { &base })?;
+        self.found(pattern, &base, &wild.join("/"))
+    }
+
+    fn found(&self, pattern: &str, base: &Path, wild: &str) -> Result<Vec<SourceFile>, TableError> {
+        let whole = format!("{}/{wild}", glob::Pattern::escape(&base.to_string_lossy()));
+        let options = glob::MatchOptions {
+            case_sensitive: true,
+            require_literal_separator: true,
+            require_literal_leading_dot: true,
+        };
+        let paths = glob::glob_with(&whole, options).map_err(|error| {
+            let message = format!("`{pattern}` is not a pattern: {}", error.msg);
+            TableError::refused("bad_pattern", message)
+        })?;
+        let mut found = Vec::new();
+        for path in paths {
+            let path = path.map_err(|error| failed(pattern, "listing", error.into()))?;
+            let path = self.within(&path, pattern)?;
+            if path.is_file() {
+                found.push(path);
+            }
+            if found.len() > FILES_MAX {
+                let message = format!("`{pattern}` matches more than {FILES_MAX} files");
+                return Err(TableError::refused("too_many_files", message));
+            }
+        }
+        found.sort();
+        found.dedup();
+        if found.is_empty() {
+            return Err(TableError::refused(
+                "file_not_found",
+                format!("no file matches `{pattern}` in {}", self.listed()),
+            ));
+        }
+        let source = |path: PathBuf| {
+            let shown = self.shown(&path);
+            self.source(path, &shown)
+        };
+        found.into_iter().map(source).collect()
+    }
+
+    /// Where `path` is to be written.
+    pub(super) fn target(&self, path: &str) -> Result<TargetFile, TableError> {
+        let clean = self.clean(path)?;
+        let last = path.rsplit('/').next().unwrap_or_default();
+        let (Some(folder), Some(name), false) = (
+            clean.parent(),
+            clean.file_name(),
+            ["", ".", ".."].contains(&last),
+        ) else {
+            return Err(outside(path, "it does not name a file"));
+        };
+        let folder = self.within_as_far_as_it_exists(folder, path)?;
+        if folder.join(name).is_dir() {
+            return Err(outside(path, "it is a folder"));
+        }
+        Ok(TargetFile {
+            name: name.to_owned(),
+            shown: self.shown(&folder.join(name)),
+            folder,
+        })
+    }
+
+    /// `path` without symbolic links as far as it exists, within the folders.
+    fn resolve(&self, path: &str) -> Result<PathBuf, TableError> {
+        self.within_as_far_as_it_exists(&self.clean(path)?, path)
+    }
+
+    /// `path` as an absolute one without `.` and `..`.
+    fn clean(&self, path: &str) -> Result<PathBuf, TableError> {
+        let Some(first) = self.folders.first() else {
+            return Err(outside(
+                path,
+                "this worker may not touch local files, since MILLSTREAM_FILES names no folder",
+            ));
+        };
+        if path.is_empty() || path.contains('\0') {
+            return Err(outside(path, "it does not name a file"));
+        }
+        let mut clean = PathBuf::new();
+        for component in first.join(path).components() {
+            match component {
+                Component::CurDir => {}
+                Component::ParentDir => {
+                    clean.pop();
+                }
+                component => clean.push(component),
+            }
+        }
+        Ok(clean)
+    }
+
+    fn within_as_far_as_it_exists(&self, path: &Path, given: &str) -> Result<PathBuf, TableError> {
+        let mut existing = path.to_path_buf();
+        let mut missing = Vec::new();
+        let mut real = loop {
+            match fs::canonicalize(&existing) {
+                Ok(real) => break real,
+                // A link that leads nowhere may lead out once there is something.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !existing.is_symlink() => {
+                    missing.extend(existing.file_name().map(OsString::from));
+                    if !existing.pop() {
+                        return Err(failed(given, "finding", error));
+                    }
+                }
+                Err(error) => return Err(self.hidden(&existing, given, error)),
+            }
+        };
+        self.check_within(&real, given)?;
+        real.extend(missing.into_iter().rev());
+        Ok(real)
+    }
+
+    /// An error of the file system, unless it would tell something about what
+    /// lies outside of the folders.
+    fn hidden(&self, path: &Path, given: &str, error: io::Error) -> TableError {
+        match self.check_within(path, given) {
+            Ok(()) => failed(given, "finding", error),
+            Err(outside) => outside,
+        }
+    }
+
+    fn within(&self, path: &Path, given: &str) -> Result<PathBuf, TableError> {
+        let real = fs::canonicalize(path).map_err(|error| failed(given, "finding", error))?;
+        self.check_within(&real, given)?;
+        Ok(real)
+    }
+
+    fn check_within(&self, real: &Path, given: &str) -> Result<(), TableError> {
+        if self.folders.iter().any(|folder| real.starts_with(folder)) {
+            return Ok(());
+        }
+        let folders = self.listed();
+        Err(outside(
+            given,
+            &format!(
+                "it leads out of the folders that steps may touch: {folders} (MILLSTREAM_FILES)"
+            ),
+        ))
+    }
+
+    fn source(&self, path: PathBuf, shown: &str) -> Result<SourceFile, TableError> {
+        let facts = fs::metadata(&path).map_err(|error| failed(shown, "reading", error))?;
+        if !facts.is_file() {
+            return Err(TableError::refused(
+                "not_a_file",
+                format!("`{shown}` is not a file"),
+            ));
+        }
+        Ok(SourceFile {
+            path,
+            shown: shown.to_owned(),
+            bytes: facts.len(),
+        })
+    }
+
+    fn shown(&self, path: &Path) -> String {
+        let relative = self
+            .folders
+            .first()
+            .and_then(|first| path.strip_prefix(first).ok());
+        relative.unwrap_or(path).to_string_lossy().into_owned()
+    }
+
+    fn listed(&self) -> String {
+        let folders = self
+            .folders
+            .iter()
+            .map(|folder| folder.display().to_string());
+        folders.collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl SourceFile {
+    const BUFFER_BYTES: usize = 256 << 10;
+
+    /// Opens it for reading text: a byte order mark is skipped.
+    pub(super) fn open(&self) -> Result<BufReader<File>, TableError> {
+        let mut input = BufReader::with_capacity(Self::BUFFER_BYTES, self.open_plain()?);
+        let start = input
+            .fill_buf()
+            .map_err(|error| self.failed("reading", error))?;
+        if start.starts_with(b"\xef\xbb\xbf") {
+            input.consume(3);
+        }
+        Ok(input)
+    }
+
+    /// Opens it for reading.
+    pub(super) fn open_plain(&self) -> Result<File, TableError> {
+        File::open(&self.path).map_err(|error| self.failed("opening", error))
+    }
+
+    pub(super) fn failed(&self, doing: &str, error: io::Error) -> TableError {
+        failed(&self.shown, doing, error)
+    }
+}
+
+fn failed(path: &str, doing: &str, error: io::Error) -> TableError {
+    TableError::io(format!("{doing} `{path}`"), error)
+}
+
+fn outside(path: &str, reason: &str) -> TableError {
+    TableError::refused("file_refused", format!("`{path}` cannot be used: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A folder `data` that steps may touch, beside a folder `secret`.
+    struct Place {
+        root: tempfile::TempDir,
+        files: Files,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            for folder in ["data/in/deep", "secret"] {
+                fs::create_dir_all(root.path().join(folder)).unwrap();
+            }
+            for file in [
+                "data/b.csv",
+                "data/a.csv",
+                "data/in/deep/c.csv",
+                "data/.hidden.csv",
+                "secret/s.csv",
+            ] {
+                fs::write(root.path().join(file), "x\n1\n").unwrap();
+            }
+            let files = Files::new(&[root.path().join("data")]).unwrap();
+            Self { root, files }
+        }
+
+        fn link(&self, to: &str, from: &str) {
+            symlink(self.root.path().join(to), self.root.path().join(from)).unwrap();
+        }
+
+        fn names(&self, pattern: &str) -> Vec<String> {
+            let files = self.files.matching(pattern).unwrap();
+            files.into_iter().map(|file| file.shown).collect()
+        }
+
+        fn refusal(&self, path: &str) -> String {
+            let read = self.files.matching(path).err().unwrap();
+            let write = self.files.target(path).err().map(|error| error.to_string());
+            if let Some(write) = write {
+                assert_eq!(read.to_string(), write);
+            }
+            read.to_string()
+        }
+    }
+
+    #[test]
+    fn a_pattern_names_files_in_order() {
+        let place = Place::new();
+        assert_eq!(place.names("*.csv"), ["a.csv", "b.csv"]);
+        assert_eq!(place.names("**/*.csv"), ["a.csv", "b.csv", "in/deep/c.csv"]);
+        assert_eq!(place.names("[b-z].csv"), ["b.csv"]);
+        assert_eq!(place.names("in/*/?.csv"), ["in/deep/c.csv"]);
+        assert_eq!(place.names("in/../a.csv"), ["in/../a.csv"]);
+        let absolute = place.root.path().join("data/*.csv");
+        assert_eq!(place.names(absolute.to_str().unwrap()), ["a.csv", "b.csv"]);
+    }
+
+    #[test]
+    fn a_file_whose_name_looks_like_a_pattern_can_be_read() {
+        let place = Place::new();
+        fs::write(place.root.path().join("data/[a].csv"), "x\n").unwrap();
+        assert_eq!(place.names("[a].csv"), ["[a].csv"]);
+    }
+
+    #[test]
+    fn a_pattern_without_a_match_is_named() {
+        let place = Place::new();
+        let error = place.files.matching("2026/*.csv").err().unwrap();
+        assert_eq!(error.code(), "file_not_found");
+        assert!(error.to_string().contains("`2026/*.csv`"), "{error}");
+        let error = place.files.matching("none.csv").err().unwrap();
+        assert_eq!(error.code(), "file_not_found");
+        assert!(!error.is_retriable());
+        assert!(error.to_string().contains("`none.csv`"), "{error}");
+    }
+
+    #[test]
+    fn nothing_outside_of_the_folders_can_be_named() {
+        let place = Place::new();
+        for path in [
+            "../secret/s.csv",
+            "/etc/passwd",
+            "in/../../secret/s.csv",
+            "../secret/none.csv",
+            "/no/such/file",
+        ] {
+            let message = place.refusal(path);
+            assert!(message.contains("leads out of the folders"), "{message}");
+            assert!(message.contains("/data (MILLSTREAM_FILES)"), "{message}");
+        }
+        assert!(place.refusal("../secret/*.csv").contains("leads out"));
+        assert!(place.files.matching("*/../../secret/s.csv").is_err());
+    }
+
+    #[test]
+    fn no_symbolic_link_leads_out() {
+        let place = Place::new();
+        place.link("secret", "data/folder");
+        place.link("secret/s.csv", "data/s.csv");
+        place.link("secret/later", "data/later");
+        assert!(place.refusal("folder/s.csv").contains("leads out"));
+        assert!(place.refusal("folder/new.csv").contains("leads out"));
+        assert!(place.files.matching("s.csv").is_err());
+        assert!(place.files.matching("folder/*.csv").is_err());
+        assert!(place.files.matching("*.csv").is_err());
+        assert!(place.files.target("later/new.csv").is_err());
+    }
+
+    #[test]
+    fn a_symbolic_link_within_the_folders_is_followed() {
+        let place = Place::new();
+        place.link("data/in", "data/link");
+        assert_eq!(place.names("link/deep/*.csv"), ["in/deep/c.csv"]);
+        let target = place.files.target("link/new/x.csv").unwrap();
+        assert_eq!(target.shown, "in/new/x.csv");
+    }
+
+    #[test]
+    fn a_target_must_name_a_file() {
+        let place = Place::new();
+        for path in ["", ".", "in", "in/", "in/..", "/"] {
+            assert!(place.files.target(path).is_err(), "{path}");
+        }
+        assert_eq!(place.files.target("new/x.csv").unwrap().shown, "new/x.csv");
+    }
+
+    #[test]
+    fn without_folders_nothing_can_be_touched() {
+        let files = Files::new(&["".into()]).unwrap();
+        let error = files.matching("a.csv").err().unwrap();
+        assert!(error.to_string().contains("MILLSTREAM_FILES"), "{error}");
+        let error = Files::new(&["/no/such/folder".into()]).unwrap_err();
+        assert!(error.to_string().contains("`/no/such/folder`"), "{error}");
+    }
+}

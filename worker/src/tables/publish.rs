@@ -1,0 +1,227 @@
+//! Files that appear whole or not at all.
+
+use std::{
+    fs::{self, File, Permissions},
+    io::{self, BufWriter, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
+
+use super::{TableError, files::TargetFile, read::Work};
+
+/// A file under construction, which remembers why writing it failed: the
+/// formats' own errors often lose that.
+pub(super) struct Draft<'a> {
+    file: BufWriter<&'a File>,
+    failed: Option<io::Error>,
+}
+
+impl Write for Draft<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes);
+        self.noted(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.file.flush();
+        self.noted(flushed)
+    }
+}
+
+impl Draft<'_> {
+    fn noted<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        result.inspect_err(|error| {
+            let same = match error.raw_os_error() {
+                Some(code) => io::Error::from_raw_os_error(code),
+                None => io::Error::from(error.kind()),
+            };
+            if error.kind() != io::ErrorKind::Interrupted {
+                self.failed = Some(same);
+            }
+        })
+    }
+}
+
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Writes what `fill` writes into the file `target`, which is replaced in one
+/// moment and only when all of it is on disk; how many bytes it has.
+///
+/// `label` names the run and the step. It is part of the draft's name, so that
+/// a draft left by a crash can be told, and is removed when the step is
+/// repeated.
+pub(super) fn publish(
+    target: &TargetFile,
+    label: &str,
+    work: &Work,
+    fill: impl FnOnce(&mut Draft<'_>) -> Result<(), TableError>,
+) -> Result<u64, TableError> {
+    let failed = |error| TableError::io(format!("writing `{}`", target.shown), error);
+    create_folder(&target.folder).map_err(failed)?;
+    if fs::canonicalize(&target.folder).map_err(failed)? != target.folder {
+        let message = format!("`{}` cannot be used: its folder has moved", target.shown);
+        return Err(TableError::refused("file_refused", message));
+    }
+    let prefix = format!(".millstream-{label}-");
+    remove_drafts(&target.folder, &prefix).map_err(failed)?;
+
+    let whole = target.folder.join(&target.name);
+    let temporary = tempfile::Builder::new()
+        .prefix(&prefix)
+        .suffix(".tmp")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(&target.folder)
+        .map_err(failed)?;
+    let mut draft = Draft {
+        file: BufWriter::with_capacity(BUFFER_BYTES, temporary.as_file()),
+        failed: None,
+    };
+    let filled = fill(&mut draft);
+    let flushed = draft.flush();
+    match draft.failed.take() {
+        Some(error) => return Err(failed(error)),
+        None => filled?,
+    }
+    flushed.map_err(failed)?;
+    drop(draft);
+
+    // A file that is replaced keeps who may read it.
+    if let Ok(old) = fs::metadata(&whole) {
+        let kept = temporary.as_file().set_permissions(old.permissions());
+        kept.map_err(failed)?;
+    }
+    temporary.as_file().sync_all().map_err(failed)?;
+    let bytes = temporary.as_file().metadata().map_err(failed)?.len();
+    work.check()?;
+    temporary
+        .persist(&whole)
+        .map_err(|error| failed(error.error))?;
+    sync_folder(&target.folder).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// Creates `folder` and those above it, so that they outlive a power cut.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let Some(above) = folder.parent() else {
+        return Ok(());
+    };
+    create_folder(above)?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_folder(above),
+    }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn remove_drafts(folder: &Path, prefix: &str) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            match fs::remove_file(entry.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::tables::{ByteSize, Files, memory::Budget};
+
+    fn work() -> Work {
+        let size = ByteSize::of(1 << 20);
+        Work {
+            budget: Budget::new(size, size),
+            cancelled: CancellationToken::new(),
+        }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let name =
+            |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+        entries.map(name).collect()
+    }
+
+    fn target(folder: &Path, path: &str) -> TargetFile {
+        Files::new(&[folder.to_owned()])
+            .unwrap()
+            .target(path)
+            .unwrap()
+    }
+
+    #[test]
+    fn a_file_appears_with_its_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = target(folder.path(), "a/b/x.csv");
+        let fill = |draft: &mut Draft<'_>| {
+            draft.write_all(b"hello").unwrap();
+            Ok(())
+        };
+        assert_eq!(publish(&target, "run-step", &work(), fill).unwrap(), 5);
+        let written = folder.path().join("a/b/x.csv");
+        assert_eq!(fs::read(&written).unwrap(), b"hello");
+        assert_eq!(names(&folder.path().join("a/b")), ["x.csv"]);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("x.csv"), "old").unwrap();
+        let target = target(folder.path(), "x.csv");
+
+        let failing = publish(&target, "run-step", &work(), |draft| {
+            draft.write_all(b"new").unwrap();
+            Err(TableError::refused("x", "does not work"))
+        });
+        assert_eq!(failing.unwrap_err().to_string(), "does not work");
+
+        let work = work();
+        let cancelled = publish(&target, "run-step", &work, |draft| {
+            draft.write_all(b"new").unwrap();
+            work.cancelled.cancel();
+            Ok(())
+        });
+        assert!(matches!(cancelled.unwrap_err(), TableError::Cancelled));
+
+        assert_eq!(fs::read(folder.path().join("x.csv")).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["x.csv"]);
+    }
+
+    #[test]
+    fn a_repeated_write_removes_the_draft_that_a_crash_left() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(".millstream-run-step-AbC.tmp"), "half").unwrap();
+        fs::write(folder.path().join(".millstream-other-step-AbC.tmp"), "half").unwrap();
+        let target = target(folder.path(), "x.csv");
+        publish(&target, "run-step", &work(), |_| Ok(())).unwrap();
+        let mut names = names(folder.path());
+        names.sort();
+        assert_eq!(names, [".millstream-other-step-AbC.tmp", "x.csv"]);
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_permissions() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.csv");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        publish(&target(folder.path(), "x.csv"), "run-step", &work(), |_| {
+            Ok(())
+        })
+        .unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+    }
+}

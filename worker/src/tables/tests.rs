@@ -1,0 +1,126 @@
+//! What the tests of tables share: a folder with files, and tables as text.
+
+use std::{fs, path::PathBuf};
+
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use millstream_shared::flow::step::{ColumnType, Format};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ByteSize, Files, Reading, Table, TableError, TableSettings, Writing, memory::Budget, read,
+    read::Work, write,
+};
+
+/// A folder that is gone when the test ends.
+pub(super) struct Place {
+    folder: tempfile::TempDir,
+    files: Files,
+    pub(super) work: Work,
+}
+
+impl Place {
+    pub(super) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let size = ByteSize::of(64 << 20);
+        Self {
+            files: Files::new(&[folder.path().to_owned()]).unwrap(),
+            work: Work {
+                budget: Budget::new(size, size),
+                cancelled: CancellationToken::new(),
+            },
+            folder,
+        }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(super) fn put(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    pub(super) fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    pub(super) fn read(&self, path: &str) -> Result<Table, TableError> {
+        self.read_as(path, None)
+    }
+
+    pub(super) fn read_as(
+        &self,
+        path: &str,
+        columns: Option<&[(&str, ColumnType)]>,
+    ) -> Result<Table, TableError> {
+        let columns = columns.map(|columns| {
+            let column = |(name, kind): &(&str, ColumnType)| ((*name).to_owned(), *kind);
+            columns.iter().map(column).collect()
+        });
+        let reading = Reading {
+            path,
+            format: None,
+            columns: columns.as_ref(),
+        };
+        Ok(read(&self.files, &reading, &self.work)?.table)
+    }
+
+    pub(super) fn write(&self, table: &Table, path: &str) -> Result<Format, TableError> {
+        let writing = Writing {
+            path,
+            format: None,
+            label: "run-step",
+        };
+        Ok(write(&self.files, &writing, table, &self.work)?.format)
+    }
+
+    /// The columns of a table read from `path`, and then its rows.
+    pub(super) fn shown(&self, path: &str) -> Vec<String> {
+        shown(&self.read(path).unwrap())
+    }
+
+    pub(super) fn shown_as(&self, path: &str, columns: &[(&str, ColumnType)]) -> Vec<String> {
+        shown(&self.read_as(path, Some(columns)).unwrap())
+    }
+
+    /// Why `path` cannot be read.
+    pub(super) fn refusal(&self, path: &str) -> String {
+        self.read(path).unwrap_err().to_string()
+    }
+
+    pub(super) fn refusal_as(&self, path: &str, columns: &[(&str, ColumnType)]) -> String {
+        let error = self.read_as(path, Some(columns)).unwrap_err();
+        error.to_string()
+    }
+}
+
+/// The columns of a table, and then its rows, with `∅` for a missing value.
+pub(super) fn shown(table: &Table) -> Vec<String> {
+    let fields = table.schema().fields().iter();
+    let fields = fields.map(|field| format!("{}: {}", field.name(), field.data_type()));
+    let mut lines = vec![fields.collect::<Vec<_>>().join(", ")];
+    let options = FormatOptions::default().with_null("∅");
+    for batch in table.batches() {
+        let columns = batch.columns().iter();
+        let columns: Vec<_> = columns
+            .map(|column| ArrayFormatter::try_new(column, &options).unwrap())
+            .collect();
+        for row in 0..batch.num_rows() {
+            let values = columns.iter().map(|column| column.value(row).to_string());
+            lines.push(values.collect::<Vec<_>>().join(" "));
+        }
+    }
+    lines
+}
+
+/// Settings with room for small tests.
+pub(super) fn settings() -> TableSettings {
+    TableSettings {
+        files: Vec::new(),
+        table_size: ByteSize::of(64 << 20),
+        tables_memory: ByteSize::of(256 << 20),
+        sql_memory: ByteSize::of(64 << 20),
+        spill_folder: None,
+        spill_size: ByteSize::of(1 << 30),
+    }
+}

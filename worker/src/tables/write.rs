@@ -1,0 +1,232 @@
+//! A table into a file.
+
+use datafusion::{
+    arrow::{
+        array::RecordBatch,
+        csv, json,
+        json::writer::{JsonArray, JsonFormat, LineDelimited},
+    },
+    parquet::{
+        arrow::ArrowWriter,
+        basic::{Compression, ZstdLevel},
+        file::properties::WriterProperties,
+    },
+};
+use millstream_shared::flow::step::Format;
+
+use super::{
+    Files, Table, TableError,
+    error::Shown,
+    publish::{Draft, publish},
+    read::{Work, unknown_format},
+};
+
+/// Where a table goes, and how.
+pub(crate) struct Writing<'a> {
+    pub(crate) path: &'a str,
+    /// What the file holds; it follows from the ending when not given.
+    pub(crate) format: Option<Format>,
+    /// Names the run and the step.
+    pub(crate) label: &'a str,
+}
+
+/// A file that was written.
+pub(crate) struct Written {
+    pub(crate) format: Format,
+    pub(crate) bytes: u64,
+}
+
+/// Writes `table` into a file, which appears whole or not at all. This blocks:
+/// [`super::Engine::on_files`] is the place for it.
+pub(crate) fn write(
+    files: &Files,
+    writing: &Writing<'_>,
+    table: &Table,
+    work: &Work,
+) -> Result<Written, TableError> {
+    let path = writing.path;
+    let format = writing.format.or_else(|| Format::of_path(path));
+    let format = format.ok_or_else(|| unknown_format(path))?;
+    let target = files.target(path)?;
+    let bytes = publish(&target, writing.label, work, |draft| match format {
+        Format::Csv => write_csv(table, draft, work),
+        Format::Json => write_json::<JsonArray>(table, draft, work),
+        Format::Ndjson => write_json::<LineDelimited>(table, draft, work),
+        Format::Parquet => write_parquet(table, draft, work),
+    })?;
+    Ok(Written { format, bytes })
+}
+
+/// Missing values are empty fields. Lists and structs have no place in CSV.
+fn write_csv(table: &Table, draft: &mut Draft<'_>, work: &Work) -> Result<(), TableError> {
+    let fields = table.schema().fields();
+    if let Some(nested) = fields.iter().find(|field| field.data_type().is_nested()) {
+        let name = Shown(nested.name());
+        return Err(unwritable(format!(
+            "column {name} holds lists or structs, for which CSV has no place; take its parts apart in a `sql` step, or write JSON or Parquet"
+        )));
+    }
+    if fields.is_empty() {
+        return Err(unwritable(
+            "a table without columns cannot be CSV".to_owned(),
+        ));
+    }
+    let mut writer = csv::WriterBuilder::new().with_header(true).build(draft);
+    // The header goes out with the first rows, which an empty table lacks.
+    let header = RecordBatch::new_empty(table.schema().clone());
+    for batch in std::iter::once(&header).chain(table.batches()) {
+        work.check()?;
+        let written = writer.write(batch);
+        written.map_err(|error| unwritable(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Missing values are `null`, so that every row names every column.
+fn write_json<F: JsonFormat>(
+    table: &Table,
+    draft: &mut Draft<'_>,
+    work: &Work,
+) -> Result<(), TableError> {
+    let builder = json::WriterBuilder::new().with_explicit_nulls(true);
+    let mut writer = builder.build::<_, F>(draft);
+    for batch in table.batches() {
+        work.check()?;
+        let written = writer.write(batch);
+        written.map_err(|error| unwritable(error.to_string()))?;
+    }
+    let finished = writer.finish();
+    finished.map_err(|error| unwritable(error.to_string()))
+}
+
+fn write_parquet(table: &Table, draft: &mut Draft<'_>, work: &Work) -> Result<(), TableError> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .build();
+    let unwritable =
+        |error: datafusion::parquet::errors::ParquetError| unwritable(error.to_string());
+    let schema = table.schema().clone();
+    let mut writer = ArrowWriter::try_new(draft, schema, Some(properties)).map_err(unwritable)?;
+    for batch in table.batches() {
+        work.check()?;
+        writer.write(batch).map_err(unwritable)?;
+    }
+    writer.close().map_err(unwritable)?;
+    Ok(())
+}
+
+fn unwritable(message: String) -> TableError {
+    TableError::refused("unwritable", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_shared::flow::step::ColumnType;
+
+    use super::*;
+    use crate::tables::tests::{Place, shown};
+
+    const COLUMNS: [(&str, ColumnType); 7] = [
+        ("text", ColumnType::String),
+        ("whole", ColumnType::Integer),
+        ("number", ColumnType::Number),
+        ("exact", ColumnType::Decimal),
+        ("flag", ColumnType::Boolean),
+        ("day", ColumnType::Date),
+        ("at", ColumnType::Datetime),
+    ];
+
+    fn typed(place: &Place) -> Table {
+        place.put(
+            "typed.csv",
+            "text,whole,number,exact,flag,day,at\n\
+             \"a, \"\"b\"\"\nø\",-9223372036854775808,0.1,12345678901234567890.123456789,true,2026-11-24,2026-11-24T10:00:00.25Z\n\
+             ,,,,,,\n\
+             0150,7,1e300,-0.000000001,false,0001-01-01,9999-12-31T23:59:59Z\n",
+        );
+        place.read_as("typed.csv", Some(&COLUMNS)).unwrap()
+    }
+
+    #[test]
+    fn every_type_outlives_every_format() {
+        let place = Place::new();
+        let table = typed(&place);
+        let expected = shown(&table);
+        assert_eq!(expected.len(), 4);
+        for file in ["out.csv", "out.json", "out.ndjson"] {
+            place.write(&table, file).unwrap();
+            assert_eq!(place.shown_as(file, &COLUMNS), expected, "{file}");
+        }
+        place.write(&table, "out.parquet").unwrap();
+        assert_eq!(place.shown("out.parquet"), expected);
+    }
+
+    #[test]
+    fn files_read_as_people_expect() {
+        let place = Place::new();
+        let table = typed(&place);
+        place.write(&table, "out.csv").unwrap();
+        let text = place.text("out.csv");
+        assert!(
+            text.starts_with("text,whole,number,exact,flag,day,at\n\"a, "),
+            "{text}"
+        );
+        assert!(
+            text.contains(",true,2026-11-24,2026-11-24T10:00:00.250Z\n,,,,,,\n"),
+            "{text}"
+        );
+
+        place.write(&table, "out.ndjson").unwrap();
+        let text = place.text("out.ndjson");
+        let second = text.lines().nth(1).unwrap();
+        assert_eq!(
+            second,
+            r#"{"text":null,"whole":null,"number":null,"exact":null,"flag":null,"day":null,"at":null}"#
+        );
+    }
+
+    #[test]
+    fn a_table_without_rows_is_a_file_with_its_columns() {
+        let place = Place::new();
+        place.put("empty.csv", "a,b\n");
+        let table = place.read("empty.csv").unwrap();
+        for (file, expected) in [("out.csv", "a,b\n"), ("out.json", "[]"), ("out.ndjson", "")] {
+            place.write(&table, file).unwrap();
+            assert_eq!(place.text(file), expected);
+        }
+        place.write(&table, "out.parquet").unwrap();
+        assert_eq!(place.shown("out.parquet"), ["a: Utf8, b: Utf8"]);
+    }
+
+    #[test]
+    fn nested_columns_outlive_json_and_parquet_and_are_refused_for_csv() {
+        let place = Place::new();
+        place.put(
+            "in.ndjson",
+            "{\"id\":1,\"tags\":[\"x\"],\"at\":{\"lat\":1.5}}\n{\"id\":2}\n",
+        );
+        let table = place.read("in.ndjson").unwrap();
+        for file in ["out.json", "out.ndjson", "out.parquet"] {
+            place.write(&table, file).unwrap();
+            assert_eq!(place.shown(file), shown(&table), "{file}");
+        }
+        place.put("out.csv", "old");
+        let error = place.write(&table, "out.csv").unwrap_err().to_string();
+        assert!(
+            error.starts_with("column `tags` holds lists or structs"),
+            "{error}"
+        );
+        assert_eq!(place.text("out.csv"), "old");
+    }
+
+    #[test]
+    fn an_ending_that_says_nothing_needs_a_format() {
+        let place = Place::new();
+        let table = typed(&place);
+        let error = place.write(&table, "out.txt").unwrap_err().to_string();
+        assert!(error.contains("`out.txt`"), "{error}");
+        place.put("in.txt", "a\n");
+        assert!(place.refusal("in.txt").contains("give it as `format`"));
+        assert_eq!(place.write(&table, "out.CSV").unwrap(), Format::Csv);
+    }
+}
