@@ -1,0 +1,4 @@
+//! The routes of administration.
+
+pub(super) mod dataflows;
+pub(super) mod keys;

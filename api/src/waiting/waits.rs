@@ -1,0 +1,247 @@
+//! Who waits for which run, and when to ask the store for it. Pure: the time
+//! comes in as an argument.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use millstream_shared::{id::RunId, run::RunState};
+use tokio::sync::watch;
+
+/// How many runs one process waits for at most. One costs some 2 KB.
+const RUNS_MAX: usize = 100_000;
+/// After so long without news of a run the store is asked.
+pub(super) const RECHECK: Duration = Duration::from_secs(10);
+/// So soon again where the store did not answer.
+const RECHECK_AGAIN: Duration = Duration::from_secs(1);
+
+/// All runs that somebody waits for.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    runs: HashMap<RunId, Watched>,
+    /// Counts the subscriptions. Between two of them anything may be missed.
+    generation: u64,
+}
+
+/// A run that at least one caller waits for.
+#[derive(Debug)]
+struct Watched {
+    state: watch::Sender<RunState>,
+    waits: usize,
+    /// The store knows the run, so that it makes sense to ask for it.
+    known: bool,
+    /// The subscription under which the first wait began.
+    generation: u64,
+    recheck_at: Instant,
+}
+
+impl Waits {
+    /// Begins a wait, unless there are too many.
+    pub(super) fn begin(&mut self, run: RunId, now: Instant) -> Option<watch::Receiver<RunState>> {
+        if self.runs.len() >= RUNS_MAX && !self.runs.contains_key(&run) {
+            return None;
+        }
+        let generation = self.generation;
+        let watched = self.runs.entry(run).or_insert_with(|| Watched {
+            state: watch::Sender::new(RunState::Queued),
+            waits: 0,
+            known: false,
+            generation,
+            recheck_at: now + RECHECK,
+        });
+        watched.waits += 1;
+        Some(watched.state.subscribe())
+    }
+
+    /// Ends a wait. The last one takes the run with it.
+    pub(super) fn end(&mut self, run: RunId) {
+        if let Some(watched) = self.runs.get_mut(&run) {
+            watched.waits -= 1;
+            if watched.waits == 0 {
+                self.runs.remove(&run);
+            }
+        }
+    }
+
+    /// Notes that the store knows a run, and in what state it was.
+    pub(super) fn accepted(&mut self, run: RunId, state: RunState, now: Instant) {
+        let generation = self.generation;
+        if let Some(watched) = self.runs.get_mut(&run) {
+            watched.known = true;
+            watched.learn(state);
+            if watched.generation != generation {
+                // There was a gap in the news while the run was registered.
+                watched.recheck_at = now;
+            }
+        }
+    }
+
+    /// Tells who waits for a run that it has ended.
+    pub(super) fn ended(&mut self, run: RunId, state: RunState) {
+        if let Some(watched) = self.runs.get(&run) {
+            watched.learn(state);
+        }
+    }
+
+    /// Makes every run one to ask for: news may have been missed.
+    pub(super) fn news_missed(&mut self, now: Instant) {
+        self.generation += 1;
+        for watched in self.runs.values_mut() {
+            watched.recheck_at = now;
+        }
+    }
+
+    /// The runs to ask for at `now`. They are asked for again soon, unless the
+    /// store answers.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<RunId> {
+        let due = self.runs.iter_mut().filter(|(_, watched)| {
+            watched.known && watched.recheck_at <= now && !watched.state.borrow().is_final()
+        });
+        due.map(|(run, watched)| {
+            watched.recheck_at = now + RECHECK_AGAIN;
+            *run
+        })
+        .collect()
+    }
+
+    /// Notes what the store said about a run, and when to ask it again.
+    pub(super) fn checked(&mut self, run: RunId, state: Option<RunState>, again_at: Instant) {
+        let Some(watched) = self.runs.get_mut(&run) else {
+            return;
+        };
+        watched.recheck_at = again_at;
+        if state.is_none() {
+            tracing::warn!(%run, "the record of a run is gone");
+        }
+        // A run that the store knew and has lost cannot end any other way.
+        watched.learn(state.unwrap_or(RunState::Dead));
+    }
+}
+
+impl Watched {
+    /// A state that was read earlier may come later: a final one stays.
+    fn learn(&self, state: RunState) {
+        self.state.send_if_modified(|known| {
+            let news = !known.is_final() && *known != state;
+            if news {
+                *known = state;
+            }
+            news
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    #[test]
+    fn all_who_wait_for_a_run_hear_of_its_end_and_nobody_else() {
+        let (mut waits, now) = (Waits::default(), Instant::now());
+        let (run, other) = (RunId::new(), RunId::new());
+        let first = waits.begin(run, now).unwrap();
+        let second = waits.begin(run, now).unwrap();
+        let third = waits.begin(other, now).unwrap();
+        waits.ended(run, RunState::Succeeded);
+        assert_eq!(*first.borrow(), RunState::Succeeded);
+        assert_eq!(*second.borrow(), RunState::Succeeded);
+        assert_eq!(*third.borrow(), RunState::Queued);
+    }
+
+    #[test]
+    fn an_end_that_comes_before_the_start_was_answered_stays() {
+        let (mut waits, now) = (Waits::default(), Instant::now());
+        let run = RunId::new();
+        let state = waits.begin(run, now).unwrap();
+        waits.ended(run, RunState::Failed);
+        waits.accepted(run, RunState::Queued, now);
+        waits.checked(run, Some(RunState::Running), now);
+        assert_eq!(*state.borrow(), RunState::Failed);
+    }
+
+    #[test]
+    fn a_run_without_news_is_asked_for_every_ten_seconds() {
+        let (mut waits, now) = (Waits::default(), Instant::now());
+        let run = RunId::new();
+        let _state = waits.begin(run, now);
+        waits.accepted(run, RunState::Queued, now);
+        assert!(waits.due(now + seconds(9)).is_empty());
+        assert_eq!(waits.due(now + seconds(10)), [run]);
+        waits.checked(run, Some(RunState::Running), now + seconds(20));
+        assert!(waits.due(now + seconds(19)).is_empty());
+        assert_eq!(waits.due(now + seconds(20)), [run]);
+    }
+
+    #[test]
+    fn a_run_is_asked_for_again_soon_where_the_store_did_not_answer() {
+        let (mut waits, now) = (Waits::default(), Instant::now());
+        let run = RunId::new();
+        let _state = waits.begin(run, now);
+        waits.accepted(run, RunState::Queued, now);
+        waits.news_missed(now);
+        assert_eq!(waits.due(now), [run]);
+        assert!(waits.due(now).is_empty());
+        assert_eq!(waits.due(now + seconds(1)), [run]);
+    }
+
+    #[test]
+    fn a_run_is_not_asked_for_before_the_store_can_know_it_or_after_its_end() {
+        let (mut waits, now) = (Waits::default(), Instant::now());
+        let run = RunId::new();
+        let _state = waits.begin(run, now);
+        waits.news_missed(now);
+        assert!(waits.due(now + seconds(60)).is_empty());
+        waits.accepted(run, RunState::Queued, now);
+        waits.ended(run, RunState::Succeeded);
+        assert!(waits.due(now + seconds(60)).is_empty());
+    }
+
+    #[test]
+    fn a_run_that_was_registered_during_a_gap_in_the_news_is_asked_for_at_once() {
+        let (mut waits, now) = (Waits::default(), Instant::now());
+        let run = RunId::new();
+        let _state = waits.begin(run, now);
+        waits.news_missed(now);
+        waits.accepted(run, RunState::Queued, now + seconds(1));
+        assert_eq!(waits.due(now + seconds(1)), [run]);
+    }
+
+    #[test]
+    fn a_run_whose_record_is_gone_counts_as_failed() {
+        let (mut waits, now) = (Waits::default(), Instant::now());
+        let run = RunId::new();
+        let state = waits.begin(run, now).unwrap();
+        waits.accepted(run, RunState::Running, now);
+        waits.checked(run, None, now);
+        assert!(state.borrow().is_final());
+    }
+
+    #[test]
+    fn nothing_is_left_when_the_last_wait_is_over() {
+        let (mut waits, now) = (Waits::default(), Instant::now());
+        let run = RunId::new();
+        let _state = (waits.begin(run, now), waits.begin(run, now));
+        waits.end(run);
+        assert_eq!(waits.runs.len(), 1);
+        waits.end(run);
+        assert!(waits.runs.is_empty());
+        waits.end(run);
+    }
+
+    #[test]
+    fn there_is_a_most_that_one_process_waits_for() {
+        let (mut waits, now) = (Waits::default(), Instant::now());
+        let run = RunId::new();
+        waits.begin(run, now).unwrap();
+        for _ in 1..RUNS_MAX {
+            waits.begin(RunId::new(), now).unwrap();
+        }
+        assert!(waits.begin(RunId::new(), now).is_none());
+        assert!(waits.begin(run, now).is_some());
+    }
+}
