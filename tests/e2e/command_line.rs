@@ -1,0 +1,251 @@
+//! What a person types: `millstream up` and the commands that talk to it.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use harness::{Process, SOON, built_program, eventually};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::flows::{failing, quick};
+
+/// A folder in which `millstream up` runs.
+struct OneMachine {
+    up: Process,
+    folder: TempDir,
+}
+
+impl OneMachine {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let up = start_up(folder.path());
+        let machine = Self { up, folder };
+        machine.serves().await;
+        machine
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    async fn serves(&self) {
+        let address = self.path().join(".millstream/up.json");
+        eventually(SOON, "`millstream up` to serve", || async {
+            let written = address.exists() && self.up.log().contains("the API listens");
+            written.then_some(())
+        })
+        .await;
+    }
+
+    fn flow(&self, name: &str, text: &str) -> String {
+        let path = self.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Runs a command to its end.
+    fn millstream(&self, arguments: &[&str]) -> Ended {
+        millstream(self.path(), arguments)
+    }
+}
+
+impl Drop for OneMachine {
+    /// Stops it in good order, so that its Redis ends as well.
+    fn drop(&mut self) {
+        if !self.up.is_running() {
+            return;
+        }
+        self.up.signal(Signal::SIGTERM);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.up.is_running() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn start_up(folder: &Path) -> Process {
+    let free = "127.0.0.1:0";
+    let ports = [
+        "--listen",
+        free,
+        "--ops-listen",
+        free,
+        "--worker-ops-listen",
+        free,
+    ];
+    let arguments = [&["up"][..], &ports[..]].concat();
+    Process::start("millstream", "up", folder, &arguments, &[])
+}
+
+/// How a command ended: its exit code, and what it printed.
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ended {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+fn millstream(folder: &Path, arguments: &[&str]) -> Ended {
+    let mut command = Command::new(built_program("millstream"));
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("MILLSTREAM_") {
+            command.env_remove(variable);
+        }
+    }
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    Ended {
+        code: status.code(),
+        out: String::from_utf8(stdout).unwrap(),
+        err: String::from_utf8(stderr).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn what_was_published_and_run_is_there_after_a_kill() {
+    let mut machine = OneMachine::start().await;
+    let flow = machine.flow("hello.yaml", &quick("hello"));
+    let applied = machine.millstream(&["apply", "-f", &flow]);
+    assert_eq!(
+        (applied.code, &*applied.out),
+        (Some(0), "hello 1\n"),
+        "{applied:?}"
+    );
+
+    let started = machine.millstream(&["start", "hello", "--input", "name=Ada", "--await"]);
+    assert_eq!(started.code, Some(0), "{started:?}");
+    let answer = started.json();
+    assert_eq!(answer.as_object().unwrap().len(), 2);
+    assert_eq!(answer["status"], "Succeeded");
+    let run = answer["runId"].as_str().unwrap();
+
+    machine.up.kill();
+    // The address that it leaves behind is not the one of the next.
+    fs::remove_file(machine.path().join(".millstream/up.json")).unwrap();
+    machine.up = start_up(machine.path());
+    machine.serves().await;
+    let status = machine.millstream(&["status", "hello", run]);
+    assert_eq!(
+        (status.code, &status.json()["status"]),
+        (Some(0), &Value::from("Succeeded"))
+    );
+    let again = machine.millstream(&["start", "hello", "--await"]);
+    assert_eq!(again.code, Some(0), "{again:?}");
+}
+
+#[tokio::test]
+async fn the_exit_code_says_how_it_went() {
+    let machine = OneMachine::start().await;
+    let flow = machine.flow("fails.yaml", &failing("fails"));
+    assert_eq!(machine.millstream(&["apply", "-f", &flow]).code, Some(0));
+
+    let failed = machine.millstream(&["start", "fails", "--await"]);
+    assert_eq!(
+        (failed.code, &failed.json()["status"]),
+        (Some(1), &Value::from("Failed"))
+    );
+    let started = machine.millstream(&["start", "fails"]);
+    assert_eq!(
+        (started.code, &started.json()["status"]),
+        (Some(0), &Value::from("Pending"))
+    );
+    for (arguments, code, told) in [
+        (
+            &["start", "fails", "--input", "nonsense"][..],
+            2,
+            "nonsense",
+        ),
+        (&["start"], 2, "ID"),
+        (&["start", "nowhere"], 3, "nowhere"),
+        (
+            &["start", "fails", "--url", "http://127.0.0.1:1"],
+            3,
+            "127.0.0.1:1",
+        ),
+        (
+            &["start", "fails", "--api-key", "not-a-key-of-theirs"],
+            3,
+            "key",
+        ),
+    ] {
+        let ended = machine.millstream(arguments);
+        assert_eq!(ended.code, Some(code), "{arguments:?} {ended:?}");
+        assert!(ended.err.contains(told), "{arguments:?} {ended:?}");
+        assert_eq!(ended.err.lines().count(), 1, "one clear line: {ended:?}");
+        assert_eq!(ended.out, "", "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_works_from_its_creation_to_its_deletion() {
+    let machine = OneMachine::start().await;
+    let flow = machine.flow("hello.yaml", &quick("hello"));
+    assert_eq!(machine.millstream(&["apply", "-f", &flow]).code, Some(0));
+
+    let created = machine.millstream(&["keys", "create", "--name", "nightly", "--flow", "hello"]);
+    assert_eq!(created.code, Some(0), "{created:?}");
+    let created = created.json();
+    let (id, key) = (
+        created["id"].as_str().unwrap(),
+        created["key"].as_str().unwrap(),
+    );
+    let start = ["start", "hello", "--await", "--api-key", key];
+    assert_eq!(machine.millstream(&start).code, Some(0));
+
+    assert_eq!(machine.millstream(&["keys", "delete", id]).code, Some(0));
+    let refused = machine.millstream(&start);
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+}
+
+#[test]
+fn a_flow_that_is_not_valid_is_named_with_file_line_and_column() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(
+        folder.path().join("bad.yaml"),
+        "id: bad\nsteps:\n  - id: a\n    sets: {}\n",
+    )
+    .unwrap();
+    fs::write(folder.path().join("good.yaml"), quick("good")).unwrap();
+    let ended = millstream(folder.path(), &["validate", "bad.yaml", "good.yaml"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let printed = format!("{}{}", ended.out, ended.err);
+    assert!(printed.contains("bad.yaml:4:5: "), "{ended:?}");
+    assert_eq!(
+        millstream(folder.path(), &["validate", "good.yaml"]).code,
+        Some(0)
+    );
+}
+
+#[test]
+fn the_schema_is_printed_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let ended = millstream(folder.path(), &["schema"]);
+    assert_eq!(ended.code, Some(0));
+    assert!(ended.json()["$schema"].is_string());
+}
+
+#[tokio::test]
+async fn two_cannot_share_a_data_folder() {
+    let machine = OneMachine::start().await;
+    let second = machine.millstream(&["up", "--listen", "127.0.0.1:0"]);
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(second.err.contains(".millstream"), "{second:?}");
+}

@@ -1,0 +1,13 @@
+//! The built programs from outside: one module for each promise.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod awaiting;
+mod command_line;
+mod contract;
+mod crash;
+mod data;
+mod flows;
+mod isolation;
+mod keys;
+mod leases;
+mod steps;
