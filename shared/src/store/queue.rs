@@ -21,6 +21,9 @@ use crate::{
 /// How many pending entries one sweep looks at.
 const REAPED_PER_CALL: u64 = 100;
 
+/// How long the record of a run that does not decode is kept: a day, to look at.
+const CORRUPT_KEPT: Duration = Duration::from_secs(24 * 3600);
+
 /// How many due runs are queued in one script.
 const PROMOTED_PER_CALL: u64 = 100;
 
@@ -153,8 +156,7 @@ impl Store {
             message: "the stored record of the run does not decode".into(),
             step: None,
         };
-        let retention = Duration::from_secs(24 * 3600);
-        self.finish(lease, RunState::Failed, None, Some(&error), retention)
+        self.finish(lease, RunState::Failed, None, Some(&error), CORRUPT_KEPT)
             .await
     }
 
