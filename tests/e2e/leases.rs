@@ -271,3 +271,39 @@ steps:
     assert_eq!(service.run_error(&run).await["code"], "timeout");
     assert!(began.elapsed() < Duration::from_secs(15));
 }
+
+/// A step that takes a table and pauses before its next attempt finds the table
+/// made again when the run goes on: it fails for the same reason as before, not
+/// for want of the table.
+#[tokio::test]
+async fn a_table_is_there_again_after_a_pause() {
+    let service = Service::start(Setup {
+        worker: &[("MILLSTREAM_TABLES_MEMORY", "1MiB")],
+        ..Setup::default()
+    })
+    .await;
+    let admin = service.admin();
+    let numbers: String = (0..1000).map(|n| format!("{n}\n")).collect();
+    fs::write(service.files().join("numbers.csv"), format!("n\n{numbers}")).unwrap();
+    admin
+        .publish(
+            "id: again
+steps:
+  - id: numbers
+    read: { path: numbers.csv }
+  - id: pairs
+    sql: select a.n, b.n as m from numbers a cross join numbers b
+    retry: { attempts: 2, backoff: constant, initial: 3s, max: 3s }
+",
+        )
+        .await;
+    let run = admin.start("again").await;
+    assert_eq!(admin.end("again", &run).await, "Failed");
+    assert_eq!(service.run_error(&run).await["code"], "memory_full");
+    let steps = format!("ms:{{0}}:run:{run}:steps");
+    let noted: u64 = service
+        .redis
+        .command(&["HEXISTS", &steps, "pairs:attempt:1"])
+        .await;
+    assert_eq!(noted, 1, "the step was not tried again");
+}

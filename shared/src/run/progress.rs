@@ -72,6 +72,11 @@ impl Progress {
         self.running.insert(step);
     }
 
+    /// Notes that a step was started and is to be started again.
+    pub fn pause(&mut self, step: &StepId) {
+        self.running.remove(step);
+    }
+
     /// Notes how a step ended, now or before a crash.
     pub fn end(&mut self, step: StepId, state: StepState) {
         self.running.remove(&step);

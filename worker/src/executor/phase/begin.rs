@@ -28,6 +28,14 @@ impl Carrying<'_> {
             let startable = self.progress.startable();
             let mut ended = false;
             for id in startable {
+                if self
+                    .waiting
+                    .get(&id)
+                    .is_some_and(|due| *due > Instant::now())
+                {
+                    continue;
+                }
+                self.waiting.remove(&id);
                 let step = self.steps[&id];
                 if self.restoring.contains(&id) {
                     self.start(step);
@@ -135,18 +143,5 @@ impl Carrying<'_> {
             let attempted = attempt(&step, context).await;
             (step.id, attempted)
         });
-    }
-
-    /// Starts the attempts whose time has come.
-    pub(super) async fn try_again(&mut self) -> Result<(), StoreError> {
-        let now = Instant::now();
-        let (due, waiting): (Vec<_>, _) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|(at, _)| *at <= now);
-        self.waiting = waiting;
-        for (_, id) in due {
-            self.begin(self.steps[&id]).await?;
-        }
-        Ok(())
     }
 }

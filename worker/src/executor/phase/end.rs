@@ -72,7 +72,8 @@ impl Carrying<'_> {
             next_at: self.around.clock.after(delay),
         };
         patiently(|| store.note_attempt(lease, &step.id, failed)).await?;
-        self.waiting.push((Instant::now() + delay, step.id.clone()));
+        self.progress.pause(&step.id);
+        self.waiting.insert(step.id.clone(), Instant::now() + delay);
         Ok(())
     }
 

@@ -81,7 +81,7 @@ struct Carrying<'r> {
     attempts: HashMap<StepId, u32>,
     tasks: JoinSet<(StepId, Attempted)>,
     /// Steps to try again, and when.
-    waiting: Vec<(Instant, StepId)>,
+    waiting: HashMap<StepId, Instant>,
     /// Cancelled when the steps that run should give up.
     giving_up: CancellationToken,
     failure: Option<RunError>,
@@ -111,7 +111,7 @@ impl<'r> Carrying<'r> {
             restoring: HashSet::new(),
             attempts: HashMap::new(),
             tasks: JoinSet::new(),
-            waiting: Vec::new(),
+            waiting: HashMap::new(),
             giving_up: around.hold.signals.cancelled.child_token(),
             failure: None,
             around,
@@ -147,9 +147,8 @@ impl<'r> Carrying<'r> {
             let on_its_way = self.steps.contains_key(id) && !ended.contains_key(id);
             if on_its_way {
                 self.attempts.insert(id.clone(), failed.number);
-                self.progress.start(id.clone());
                 let next_at = self.around.clock.at(failed.next_at);
-                self.waiting.push((next_at, id.clone()));
+                self.waiting.insert(id.clone(), next_at);
             }
         }
         for (id, step) in &self.steps {
@@ -181,8 +180,9 @@ impl<'r> Carrying<'r> {
             {
                 return phase;
             }
-            let next_attempt = self.waiting.iter().map(|(at, _)| *at).min();
-            let next_attempt = next_attempt.filter(|_| self.failure.is_none() && !stopping);
+            let next_attempt = self
+                .next_attempt()
+                .filter(|_| self.failure.is_none() && !stopping);
             let went_on = tokio::select! {
                 Some(joined) = self.tasks.join_next() => match joined {
                     Ok((step, attempted)) => self.note(step, attempted).await,
@@ -191,9 +191,7 @@ impl<'r> Carrying<'r> {
                         Ok(())
                     }
                 },
-                () = sleep_until(next_attempt.unwrap_or_else(Instant::now)), if next_attempt.is_some() => {
-                    self.try_again().await
-                }
+                () = sleep_until(next_attempt.unwrap_or_else(Instant::now)), if next_attempt.is_some() => Ok(()),
                 () = self.around.hold.signals.cancelled.cancelled() => return Phase::Cancelled,
                 () = shared.stopping.cancelled(), if !stopping => Ok(()),
                 () = shared.grace_over.cancelled() => return Phase::Paused(Duration::ZERO),
@@ -202,6 +200,16 @@ impl<'r> Carrying<'r> {
                 return self.ended_by(error);
             }
         }
+    }
+
+    /// When the first of the steps that only wait for their next attempt is due.
+    fn next_attempt(&self) -> Option<Instant> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let startable = self.progress.startable();
+        let due = startable.iter().filter_map(|step| self.waiting.get(step));
+        due.min().copied()
     }
 
     /// What to do while no step is running: nothing (`None`), or to leave.
@@ -215,7 +223,7 @@ impl<'r> Carrying<'r> {
         if stopping {
             return Some(Phase::Paused(Duration::ZERO));
         }
-        let Some(next) = self.waiting.iter().map(|(at, _)| *at).min() else {
+        let Some(next) = self.next_attempt() else {
             return Some(Phase::Failed(RunError {
                 code: "stuck".into(),
                 message: "no step of the flow can start".into(),
