@@ -194,6 +194,22 @@ impl RunId {
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
+
+    /// A new id whose run belongs to one of so many partitions, 256 at most.
+    pub fn in_partition(partition: u8, partitions: u16) -> Self {
+        let mut bytes = *Uuid::now_v7().as_bytes();
+        let last = u16::from(bytes[15]);
+        let fitting = last - last % partitions + u16::from(partition);
+        // Past the last byte value the one a round earlier fits as well.
+        bytes[15] = u8::try_from(fitting).unwrap_or_else(|_| (fitting - partitions) as u8);
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// Which of so many partitions the run belongs to: its last byte, modulo
+    /// their number. Whoever has the id knows where the run is.
+    pub fn partition(self, partitions: u16) -> u8 {
+        (u16::from(self.0.as_bytes()[15]) % partitions) as u8
+    }
 }
 
 impl Default for RunId {
@@ -301,6 +317,17 @@ mod tests {
         }
         for bad in ["", "-a", ".a", "a b", "a/b", "a{b}", "é", &"x".repeat(129)] {
             assert!(bad.parse::<FlowId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_run_is_drawn_into_the_partition_that_its_id_says() {
+        for partitions in [1, 3, 12, 255, 256] {
+            for partition in 0..partitions {
+                let partition = partition as u8;
+                let run = RunId::in_partition(partition, partitions);
+                assert_eq!(run.partition(partitions), partition, "of {partitions}");
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! One execution of a flow: its state, what may become of it, and what is
 //! kept of its steps. Pure: what happens is decided here, written elsewhere.
 
+mod priority;
 pub mod progress;
 mod record;
 
@@ -10,6 +11,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use priority::{Priority, Turns, UnknownPriority};
 pub use record::{RunError, StepRecord, StepState};
 
 use crate::id::StepId;
@@ -44,6 +46,8 @@ pub enum RunEvent {
     Claimed,
     /// Its flow had no room when a worker came to it.
     FoundFull,
+    /// Its flow had no room when it became due, and says that it fails then.
+    TurnedAway,
     /// A place within its flow's limit was handed to it.
     RoomMade,
     /// Its worker gave it back, to be queued at once.
@@ -64,10 +68,11 @@ pub enum RunEvent {
 
 impl RunEvent {
     /// Every event.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Due,
         Self::Claimed,
         Self::FoundFull,
+        Self::TurnedAway,
         Self::RoomMade,
         Self::HandedBack,
         Self::Paused,
@@ -115,7 +120,7 @@ impl RunState {
             (Self::Queued, E::FoundFull) => Ok(Self::Parked),
             (Self::Running, E::Paused) => Ok(Self::Delayed),
             (Self::Running, E::StepsDone) => Ok(Self::Succeeded),
-            (Self::Running, E::StepFailed) => Ok(Self::Failed),
+            (Self::Running, E::StepFailed) | (Self::Delayed, E::TurnedAway) => Ok(Self::Failed),
             (Self::Running, E::LeaseExpiredTooOften) => Ok(Self::Dead),
             (Self::Delayed | Self::Queued | Self::Parked | Self::Running, E::Cancelled) => {
                 Ok(Self::Cancelled)
