@@ -12,7 +12,13 @@ use millstream_shared::{
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{caches::Cache, config::Config, error::ApiError, news::Subscription, waiting::Waiting};
+use crate::{
+    caches::Cache,
+    config::Config,
+    error::ApiError,
+    news::Subscription,
+    waiting::{WaitLimits, Waiting},
+};
 
 /// How many keys are remembered, those included that do not exist.
 const KEYS_MAX: usize = 10_000;
@@ -33,8 +39,42 @@ pub(crate) struct App {
     pub(crate) stopping: CancellationToken,
     pub(crate) base_path: String,
     pub(crate) body_bytes_max: usize,
-    pub(crate) queue_max: u64,
+    pub(crate) limits: Limits,
+    /// How long the record of a run is kept that ends before it begins.
+    pub(crate) retention: Duration,
     pub(crate) keepalive: Duration,
+}
+
+/// How many runs may be on their way, waiting or executing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// All of them.
+    pub(crate) open: u64,
+    /// Those of one flow, unless its author wants fewer.
+    pub(crate) open_of_flow: u64,
+}
+
+impl Limits {
+    /// How many may be on their way in the partition of a new run. A partition
+    /// that takes runs as they come has its share; where runs have to be
+    /// `together`, theirs is as large as it needs to be.
+    pub(crate) fn open_max(self, together: bool, partitions: u16) -> u64 {
+        share(self.open, together, partitions)
+    }
+
+    /// The same for the runs of a flow.
+    pub(crate) fn open_of_flow_max(self, flow: &Flow, together: bool, partitions: u16) -> u64 {
+        let own = flow.queue_limit.map_or(u64::MAX, u64::from);
+        share(self.open_of_flow.min(own), together, partitions)
+    }
+}
+
+fn share(limit: u64, together: bool, partitions: u16) -> u64 {
+    if together {
+        limit
+    } else {
+        limit.div_ceil(u64::from(partitions))
+    }
 }
 
 /// A flow with the number of its version.
@@ -47,18 +87,27 @@ pub(crate) struct PublishedFlow {
 impl App {
     pub(crate) fn new(config: &Config, store: Store, stopping: CancellationToken) -> Self {
         let instance = ProcessId::new();
-        let waiting = Waiting::new(store.clone(), instance, stopping.clone());
+        let wait_limits = WaitLimits {
+            runs: config.waits_limit,
+            of_key: config.key_waits_limit,
+        };
+        let waiting = Waiting::new(store.clone(), instance, wait_limits, stopping.clone());
+        let subscription = Subscription::new(store.partitions());
         Self {
             store,
             instance,
             keys: Cache::new(KEYS_MAX),
             flows: Cache::new(FLOWS_MAX),
             waiting: Arc::new(waiting),
-            subscription: Subscription::default(),
+            subscription,
             stopping,
             base_path: config.base_path.as_str().to_owned(),
             body_bytes_max: config.body_limit.addressable(),
-            queue_max: config.queue_limit,
+            limits: Limits {
+                open: config.queue_limit,
+                open_of_flow: config.flow_queue_limit,
+            },
+            retention: config.retention,
             keepalive: config.await_keepalive,
         }
     }
@@ -86,10 +135,13 @@ impl App {
         self.flows.forget_all();
     }
 
-    /// Whether requests can be served at the moment, or why not.
-    pub(crate) async fn readiness(&self) -> Result<(), String> {
+    /// Says what requests can count on at the moment, or why they cannot be
+    /// served.
+    pub(crate) async fn readiness(&self) -> Result<String, String> {
         match timeout(PING_MAX, self.store.ping()).await {
-            Ok(Ok(())) if self.subscription.is_alive() => Ok(()),
+            Ok(Ok(())) if self.subscription.is_alive() => {
+                Ok(format!("redis: {}", self.store.persistence()))
+            }
             Ok(Ok(())) => Err("news of ended runs do not come in".to_owned()),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("redis does not answer".to_owned()),

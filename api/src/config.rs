@@ -50,11 +50,34 @@ pub struct Config {
     #[arg(long, env = "MILLSTREAM_BODY_LIMIT", default_value = "1MiB")]
     pub body_limit: ByteSize,
 
-    /// How many runs may be queued or delayed for a worker tag at once. A
-    /// start beyond that is refused with 429.
+    /// How many runs may be on their way at once, waiting or executing. A start
+    /// beyond that is refused with 429. With several partitions of Redis each
+    /// has its share.
     #[arg(long, env = "MILLSTREAM_QUEUE_LIMIT", default_value = "100000",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub queue_limit: u64,
+
+    /// The same for the runs of each flow. An author can want fewer for a flow:
+    /// `queue_limit`.
+    #[arg(long, env = "MILLSTREAM_FLOW_QUEUE_LIMIT", default_value = "100000",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub flow_queue_limit: u64,
+
+    /// How many runs callers may wait for at once at this process. Another
+    /// wait is refused with 429.
+    #[arg(long, env = "MILLSTREAM_WAITS_LIMIT", default_value = "100000",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub waits_limit: u64,
+
+    /// The same for the waits of each key.
+    #[arg(long, env = "MILLSTREAM_KEY_WAITS_LIMIT", default_value = "50000",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub key_waits_limit: u64,
+
+    /// How long the record of a run is kept that ends before it begins, since
+    /// its flow had no room for it.
+    #[arg(long, env = "MILLSTREAM_RETENTION", default_value = "7d", value_parser = humantime::parse_duration)]
+    pub retention: Duration,
 
     /// Where Redis is.
     #[command(flatten)]

@@ -15,7 +15,7 @@ use millstream_shared::{
     access::Right,
     flow::{InvalidFlow, Problem as FlowProblem, inputs::InputProblem},
     id::{FlowId, KeyId, RunId},
-    store::StoreError,
+    store::{Scope, StoreError, TooMany},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -65,8 +65,8 @@ pub(crate) enum ApiError {
     InvalidKey(Vec<MemberProblem>),
     #[error("this Idempotency-Key came with another body before")]
     OtherBody,
-    #[error("so many runs are queued already that this one was refused")]
-    QueueFull,
+    #[error("so many runs {} are on their way already that this one was refused", of(.0.scope))]
+    QueueFull(TooMany),
     #[error("so many callers wait already that this one was refused")]
     TooManyWaits,
     #[error("the store failed")]
@@ -92,6 +92,13 @@ impl MemberProblem {
             name: name.into(),
             message: message.into(),
         }
+    }
+}
+
+fn of(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Service => "of the service",
+        Scope::Flow => "of the flow",
     }
 }
 
@@ -140,8 +147,18 @@ fn kind(status: StatusCode, code: &'static str, title: &'static str) -> Kind {
 }
 
 impl ApiError {
-    /// Seconds after which a caller may try again where that can help.
+    /// Seconds after which a caller may try again where nobody can say.
     const RETRY_AFTER_SECONDS: u64 = 5;
+
+    /// After how many seconds a caller may try again, where that can help.
+    fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::QueueFull(too_many) => Some(too_many.room_in_seconds()),
+            Self::TooManyWaits => Some(Self::RETRY_AFTER_SECONDS),
+            Self::Store(error) if error.is_passing() => Some(Self::RETRY_AFTER_SECONDS),
+            _ => None,
+        }
+    }
 
     #[rustfmt::skip]
     fn kind(&self) -> Kind {
@@ -168,7 +185,7 @@ impl ApiError {
             Self::InvalidFlow(_)        => kind(S::UNPROCESSABLE_ENTITY, "invalid_flow", "The flow is not valid"),
             Self::InvalidKey(_)         => kind(S::UNPROCESSABLE_ENTITY, "invalid_key", "The key is not valid"),
             Self::OtherBody             => kind(S::UNPROCESSABLE_ENTITY, "idempotency_mismatch", "The Idempotency-Key was used before"),
-            Self::QueueFull             => kind(S::TOO_MANY_REQUESTS, "queue_full", "The queue is full"),
+            Self::QueueFull(_)          => kind(S::TOO_MANY_REQUESTS, "queue_full", "The queue is full"),
             Self::TooManyWaits          => kind(S::TOO_MANY_REQUESTS, "too_many_waits", "Too many callers wait"),
             Self::Store(error) if error.is_passing()
                                         => kind(S::INTERNAL_SERVER_ERROR, "unavailable", "The service cannot do this now"),
@@ -253,9 +270,8 @@ impl IntoResponse for ApiError {
             errors: self.errors(),
         };
         let mut response = problem.response();
-        let retry = status == StatusCode::TOO_MANY_REQUESTS || code == "unavailable";
-        if retry {
-            let seconds = HeaderValue::from(Self::RETRY_AFTER_SECONDS);
+        if let Some(seconds) = self.retry_after_seconds() {
+            let seconds = HeaderValue::from(seconds);
             response.headers_mut().insert(RETRY_AFTER, seconds);
         }
         if status == StatusCode::UNAUTHORIZED {
@@ -399,9 +415,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_says_when_to_come_back() {
-        let response = ApiError::QueueFull.into_response();
+        let too_many = TooMany {
+            scope: Scope::Flow,
+            excess: 10,
+            ended: 5,
+            within_ms: 20_000,
+        };
+        let response = ApiError::QueueFull(too_many).into_response();
         assert_eq!(response.status(), 429);
-        assert!(response.headers().contains_key(RETRY_AFTER));
+        assert_eq!(response.headers()[RETRY_AFTER], "40");
+        let detail = document(response).await["detail"].clone();
+        assert!(detail.as_str().unwrap().contains("runs of the flow"));
     }
 
     #[tokio::test]

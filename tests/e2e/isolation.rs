@@ -70,7 +70,7 @@ async fn a_flow_deleted_under_a_queued_run_fails_that_run() {
     admin.publish(&quick("gone")).await;
     let lost = admin.start("gone").await;
     let other = admin.start("hello").await;
-    let deleted: u64 = service.redis.command(&["DEL", "ms:flow:gone"]).await;
+    let deleted: u64 = service.redis.command(&["DEL", "ms:{0}:flow:gone"]).await;
     assert_eq!(deleted, 1);
     service.add_worker().await;
     assert_eq!(admin.end("gone", &lost).await, "Failed");

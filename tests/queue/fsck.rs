@@ -3,7 +3,8 @@
 //! I1: a run is in exactly the structures of its state. I2: its epoch never
 //! falls, its final state never changes, each change of state is one that
 //! `RunState::after` knows. I3: while a run is parked, its limit is full.
-//! I4: only runs that have ended expire.
+//! I4: only runs that have ended expire. I5: those that have not, and no others,
+//! count as open.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,17 +15,22 @@ use millstream_shared::{
 };
 use redis::AsyncCommands;
 
-use crate::world::World;
+use crate::{operations::STREAMS, world::World};
 
-const STREAM: &str = "ms:{0}:queue:default:normal";
+/// An entry: the name of its queue, its id there.
+type Entry = (String, String);
 
 /// Everything that Redis holds of the queue.
 struct Snapshot {
     runs: HashMap<RunId, HashMap<String, String>>,
     ttl_ms: HashMap<RunId, i64>,
-    /// Entries of the stream: the run that each names.
-    entries: HashMap<String, String>,
-    pending: HashSet<String>,
+    /// Entries of each stream: the run that each names.
+    entries: HashMap<Entry, String>,
+    pending: HashSet<Entry>,
+    /// `<run> <flow>` of runs that count as open.
+    open: HashSet<String>,
+    /// How many runs of the one flow count as open.
+    open_of_flow: usize,
     delayed: HashSet<String>,
     parked: HashMap<String, Vec<String>>,
     groups: HashMap<String, HashSet<String>>,
@@ -37,6 +43,8 @@ async fn snapshot(world: &mut World, all: bool) -> Snapshot {
         ttl_ms: HashMap::new(),
         entries: HashMap::new(),
         pending: HashSet::new(),
+        open: redis.zrange("ms:{0}:open", 0, -1).await.unwrap(),
+        open_of_flow: 0,
         delayed: redis.zrange("ms:{0}:delayed", 0, -1).await.unwrap(),
         parked: HashMap::new(),
         groups: HashMap::new(),
@@ -64,21 +72,23 @@ async fn snapshot(world: &mut World, all: bool) -> Snapshot {
         let ttl_ms = redis::from_redis_value(answer[1].clone()).unwrap();
         snapshot.ttl_ms.insert(*run, ttl_ms);
     }
-    let entries: Vec<(String, Vec<String>)> = redis.xrange_all(STREAM).await.unwrap();
-    for (entry, fields) in entries {
-        snapshot
-            .entries
-            .insert(entry, fields.get(1).cloned().unwrap_or_default());
+    let of_flow: Option<usize> = redis.hget("ms:{0}:open:flows", "flow").await.unwrap();
+    snapshot.open_of_flow = of_flow.unwrap_or_default();
+    for stream in STREAMS {
+        let queue = stream.trim_start_matches("ms:{0}:queue:");
+        let entries: Vec<(String, Vec<String>)> = redis.xrange_all(stream).await.unwrap();
+        for (entry, fields) in entries {
+            let run = fields.get(1).cloned().unwrap_or_default();
+            snapshot.entries.insert((queue.to_owned(), entry), run);
+        }
+        let pending: redis::RedisResult<Vec<(String, String, u64, u64)>> = redis
+            .xpending_count(stream, "workers", "-", "+", 100_000)
+            .await;
+        // There is no group before the first claim.
+        let pending = pending.unwrap_or_default().into_iter();
+        let pending = pending.map(|(entry, ..)| (queue.to_owned(), entry));
+        snapshot.pending.extend(pending);
     }
-    let pending: redis::RedisResult<Vec<(String, String, u64, u64)>> = redis
-        .xpending_count(STREAM, "workers", "-", "+", 100_000)
-        .await;
-    // There is no group before the first claim.
-    snapshot.pending = pending
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(entry, ..)| entry)
-        .collect();
     for group in ["one", "two"] {
         let parked = redis
             .lrange(format!("ms:{{0}}:parked:{group}"), 0, -1)
@@ -107,6 +117,12 @@ async fn check_all(world: &mut World, all: bool) -> anyhow::Result<()> {
         check_place(*id, run, &now)?;
         check_history(world, *id, run)?;
     }
+    ensure!(
+        now.open.len() == now.open_of_flow,
+        "I5: {} runs count as open, and {} of the only flow",
+        now.open.len(),
+        now.open_of_flow
+    );
     for (group, parked) in &now.parked {
         let limit = if group == "one" { 1 } else { 2 };
         let taken = now.groups[group].len();
@@ -130,7 +146,8 @@ fn check_place(id: RunId, run: &HashMap<String, String>, now: &Snapshot) -> anyh
         .with_context(|| format!("{id} has no state"))?
         .parse()
         .unwrap();
-    let entry = run.get("entry").cloned().unwrap_or_default();
+    let field = |name: &str| run.get(name).cloned().unwrap_or_default();
+    let entry = (field("queue"), field("entry"));
     let in_stream = now.entries.get(&entry) == Some(&name);
     let pending = now.pending.contains(&entry);
     let delayed = now.delayed.contains(&name);
@@ -144,12 +161,12 @@ fn check_place(id: RunId, run: &HashMap<String, String>, now: &Snapshot) -> anyh
     match state {
         RunState::Queued => ensure!(
             in_stream && !delayed && parked == 0,
-            "I1: {id} is queued but {entry} is not in the stream"
+            "I1: {id} is queued but {entry:?} is not in the stream"
         ),
         RunState::Running => {
             ensure!(
                 in_stream && pending && !delayed && parked == 0,
-                "I1: {id} runs but {entry} is not pending"
+                "I1: {id} runs but {entry:?} is not pending"
             );
             let limited = run.get("limited").is_some();
             ensure!(
@@ -167,7 +184,7 @@ fn check_place(id: RunId, run: &HashMap<String, String>, now: &Snapshot) -> anyh
         ),
         _ => {
             ensure!(
-                entry.is_empty() && !delayed && parked == 0 && !holds,
+                entry.1.is_empty() && !delayed && parked == 0 && !holds,
                 "I1: {id} has ended and is still somewhere"
             );
             ensure!(
@@ -176,6 +193,11 @@ fn check_place(id: RunId, run: &HashMap<String, String>, now: &Snapshot) -> anyh
             );
         }
     }
+    let open = now.open.contains(&format!("{id} flow"));
+    ensure!(
+        open != state.is_final(),
+        "I5: {id} is {state} and counts as open: {open}"
+    );
     let ttl_ms = now.ttl_ms[&id];
     ensure!(
         (ttl_ms >= 0) == state.is_final(),
@@ -226,6 +248,7 @@ pub(crate) async fn check_empty(world: &mut World) -> anyhow::Result<()> {
         "entries are left: {:?}",
         now.entries
     );
+    ensure!(now.open.is_empty(), "runs count as open: {:?}", now.open);
     ensure!(
         now.pending.is_empty(),
         "pending entries are left: {:?}",

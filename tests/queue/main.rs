@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "the seed is how a failure is replayed")]
 
 mod fsck;
+mod interference;
 mod operations;
 mod random;
 mod world;
@@ -46,6 +47,7 @@ async fn round(seed: u64) {
     let settings = RedisSettings {
         url: redis.url(),
         timeout: Duration::from_secs(10),
+        partitions: None,
     };
     let store = Store::connect(&settings).await.unwrap();
     let mut world = World::new(store, &redis, Random::new(seed)).await;

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use millstream_shared::{
+    flow::WhenFull,
     id::{ProcessId, RunId},
-    run::{RunState, StartRequest, StepRecord, StepState},
+    run::{Priority, RunState, StartRequest, StepRecord, StepState},
     store::{
         Beat, Cancelled, Checkpointed, Claimed, Delivered, Enqueue, Enqueued, GroupLimit,
-        Idempotency, Lease, StoreError, When,
+        Idempotency, Lease, StoreError, Sweep, When,
     },
 };
 use serde_json::json;
@@ -25,7 +26,13 @@ const RETENTION: Duration = Duration::from_secs(3600);
 const LEASE: Duration = Duration::from_secs(3600);
 
 const CLAIMS_MAX: u32 = 3;
-const STREAM: &str = "ms:{0}:queue:default:normal";
+
+/// The queues, one for each priority.
+pub(crate) const STREAMS: [&str; 3] = [
+    "ms:{0}:queue:default:high",
+    "ms:{0}:queue:default:normal",
+    "ms:{0}:queue:default:low",
+];
 
 impl World {
     /// Does one thing, and says what.
@@ -46,7 +53,8 @@ impl World {
             87..91 => self.reap().await,
             91..94 => self.watch().await,
             94..96 => self.litter().await,
-            96..98 => self.crash(),
+            96 => self.crash(),
+            97 => self.interfere().await,
             98 => self.forget_scripts().await,
             _ => self.destroy().await,
         };
@@ -60,6 +68,13 @@ impl World {
             2 => Some(("one", 1)),
             _ => Some(("two", 2)),
         };
+        let policies = [
+            WhenFull::Queue,
+            WhenFull::Queue,
+            WhenFull::Skip,
+            WhenFull::Fail,
+        ];
+        let when_full = *self.random.pick(&policies).unwrap();
         let when = match self.random.below(8) {
             0 => When::After(1),
             1 => When::After(3_600_000),
@@ -75,15 +90,19 @@ impl World {
             flow: "flow".parse().unwrap(),
             version: 1,
             tag: self.tag.clone(),
+            priority: *self.random.pick(&Priority::ALL).unwrap(),
             request: StartRequest::default(),
             when,
             limit: limit.map(|(key, limit)| GroupLimit {
                 key: key.into(),
                 limit,
+                when_full,
             }),
             waiter: self.random.once_in(3).then_some(self.api),
             idempotency,
-            queue_max: 200,
+            open_max: 200,
+            open_of_flow_max: 120,
+            retention: RETENTION,
         }
     }
 
@@ -101,9 +120,10 @@ impl World {
             return "enqueue again";
         }
         match self.store.enqueue(&start).await.unwrap() {
-            Enqueued::Accepted { .. } => {
+            Enqueued::Accepted { state } => {
                 let known = self.runs.entry(start.run).or_default();
-                known.watched = start.waiter.is_some();
+                // Of a run that ends at once the answer itself tells.
+                known.watched = start.waiter.is_some() && !state.is_final();
                 "enqueue"
             }
             Enqueued::Replayed { run } => {
@@ -111,16 +131,16 @@ impl World {
                 "enqueue replayed"
             }
             Enqueued::OtherBody => "enqueue refused",
-            Enqueued::QueueFull => "enqueue full",
+            Enqueued::Full(_) => "enqueue full",
         }
     }
 
-    fn worker(&mut self) -> (usize, ProcessId) {
+    pub(crate) fn worker(&mut self) -> (usize, ProcessId) {
         let index = self.random.below(WORKERS);
         (index, self.workers[index])
     }
 
-    fn note_claimed(&mut self, worker: usize, claimed: Vec<Claimed>) {
+    pub(crate) fn note_claimed(&mut self, worker: usize, claimed: Vec<Claimed>) {
         for claimed in claimed {
             let known = self.known(claimed.lease.run);
             assert_ne!(
@@ -138,7 +158,9 @@ impl World {
         let (index, worker) = self.worker();
         let room = 1 + self.random.below(3);
         let tags = [self.tag.clone()];
-        let claimed = self.store.claim(&tags, worker, room).await.unwrap();
+        let (order, _) = self.turns.next();
+        let claimed = self.store.claim(0, &tags, order, worker, room);
+        let claimed = claimed.await.unwrap();
         assert!(claimed.len() <= room);
         let got = !claimed.is_empty();
         if self.random.once_in(6) {
@@ -160,7 +182,8 @@ impl World {
         let (_, worker) = self.worker();
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg("workers").arg(worker.to_string());
-        read.arg("COUNT").arg(2).arg("STREAMS").arg(STREAM).arg(">");
+        read.arg("COUNT").arg(2).arg("STREAMS");
+        read.arg(self.some_stream()).arg(">");
         // Without a group there is nothing to read yet.
         let _: redis::RedisResult<redis::Value> = read.query_async(&mut self.redis).await;
         "read unheard"
@@ -171,7 +194,7 @@ impl World {
         let tags = [self.tag.clone()];
         let mut reader =
             self.store
-                .queue_reader(&tags, self.workers[index], Duration::from_millis(1));
+                .queue_reader(0, &tags, self.workers[index], Duration::from_millis(1));
         let Ok(mut delivered) = reader.next().await else {
             return Vec::new();
         };
@@ -201,7 +224,7 @@ impl World {
         if forgotten.is_empty() {
             return "begin nothing";
         }
-        let claimed = self.store.begin(&forgotten, worker).await.unwrap();
+        let claimed = self.store.begin(0, &forgotten, worker).await.unwrap();
         self.note_claimed(index, claimed);
         "begin"
     }
@@ -212,7 +235,7 @@ impl World {
         if forgotten.is_empty() {
             return "hand back nothing";
         }
-        self.store.hand_back(&forgotten, worker).await.unwrap();
+        self.store.hand_back(0, &forgotten, worker).await.unwrap();
         "hand back"
     }
 
@@ -355,7 +378,7 @@ impl World {
     }
 
     async fn promote(&mut self) -> &'static str {
-        self.store.promote().await.unwrap();
+        self.store.promote(0, RETENTION).await.unwrap();
         "promote"
     }
 
@@ -374,6 +397,30 @@ impl World {
         "cancel"
     }
 
+    pub(crate) fn some_stream(&mut self) -> &'static str {
+        self.random.pick(&STREAMS).unwrap()
+    }
+
+    /// Looks for runs of silent workers in all queues, and says how many it
+    /// took away.
+    async fn reap_all(&mut self, worker: ProcessId, lease: Duration, claims_max: u32) -> u64 {
+        let mut reaped = 0;
+        for priority in Priority::ALL {
+            let sweep = Sweep {
+                partition: 0,
+                tag: &self.tag,
+                priority,
+                worker,
+                lease,
+                claims_max,
+                retention: RETENTION,
+            };
+            let swept = self.store.reap(&sweep, "0-0").await.unwrap();
+            reaped += swept.queued + swept.dead;
+        }
+        reaped
+    }
+
     /// Makes a pending entry look as if its worker had been silent for long.
     async fn age(&mut self) -> &'static str {
         let running =
@@ -385,11 +432,12 @@ impl World {
             .arg(format!("ms:{{0}}:run:{run}"))
             .arg("entry")
             .arg("worker")
+            .arg("queue")
             .query_async(&mut self.redis)
             .await
             .unwrap();
         let mut age = redis::cmd("XCLAIM");
-        age.arg(STREAM)
+        age.arg(format!("ms:{{0}}:queue:{}", fields[2]))
             .arg("workers")
             .arg(&fields[1])
             .arg(0)
@@ -405,15 +453,8 @@ impl World {
     async fn reap(&mut self) -> &'static str {
         let (_, worker) = self.worker();
         let aged = self.runs_where(|known| known.aged && known.state == Some(RunState::Running));
-        let reaped = self
-            .store
-            .reap(&self.tag, worker, LEASE, "0-0", CLAIMS_MAX, RETENTION)
-            .await
-            .unwrap();
-        assert!(
-            reaped.queued + reaped.dead <= aged.len() as u64,
-            "a live run was reaped"
-        );
+        let reaped = self.reap_all(worker, LEASE, CLAIMS_MAX).await;
+        assert!(reaped <= aged.len() as u64, "a live run was reaped");
         for run in &aged {
             let (_, state) = self.store.run_state(*run).await.unwrap().unwrap();
             assert_ne!(state, RunState::Running, "an expired lease was passed over");
@@ -453,9 +494,14 @@ impl World {
     /// Asks for many runs in one pipeline.
     async fn watch_many(&mut self) -> &'static str {
         let all = self.runs_where(|known| !known.destroyed);
-        let states = self.store.watch_many(&all, self.api).await.unwrap();
-        for (run, state) in all.iter().zip(states) {
-            let known = self.known(*run);
+        let states = self.store.watch_many(&all, self.api).await;
+        let states = match states {
+            Ok(states) => states,
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(states.len(), all.len());
+        for (run, state) in states {
+            let known = self.known(run);
             assert_eq!(known.state, state);
             known.watched |= !state.is_some_and(RunState::is_final);
         }
@@ -477,7 +523,7 @@ impl World {
     async fn litter(&mut self) -> &'static str {
         let all: Vec<RunId> = self.runs.keys().copied().collect();
         let mut add = redis::cmd("XADD");
-        add.arg(STREAM).arg("*");
+        add.arg(self.some_stream()).arg("*");
         match (self.random.below(3), self.random.pick(&all)) {
             (0, Some(run)) => add.arg("run").arg(run.to_string()),
             (1, _) => add.arg("run").arg("no-run-of-ours"),
@@ -536,19 +582,17 @@ impl World {
         for index in 0..WORKERS {
             self.workers[index] = ProcessId::new();
         }
+        self.heal().await;
         for _ in 0..10_000 {
-            let reap = self.store.reap(
-                &self.tag,
-                self.workers[0],
-                Duration::ZERO,
-                "0-0",
-                u32::MAX,
-                RETENTION,
-            );
-            let reaped = reap.await.unwrap();
+            let reaped = self
+                .reap_all(self.workers[0], Duration::ZERO, u32::MAX)
+                .await;
             fsck::check(self).await.unwrap();
             let tags = [self.tag.clone()];
-            let claimed = self.store.claim(&tags, self.workers[1], 100).await.unwrap();
+            let claim = self
+                .store
+                .claim(0, &tags, Priority::ALL, self.workers[1], 100);
+            let claimed = claim.await.unwrap();
             fsck::check(self).await.unwrap();
             for Claimed { lease, .. } in &claimed {
                 let finish = self
@@ -557,12 +601,17 @@ impl World {
                 finish.await.unwrap();
                 fsck::check(self).await.unwrap();
             }
-            let entries: u64 = redis::cmd("XLEN")
-                .arg(STREAM)
-                .query_async(&mut self.redis)
-                .await
-                .unwrap();
-            if claimed.is_empty() && reaped.queued == 0 && entries == 0 {
+            let mut entries = 0;
+            for stream in STREAMS {
+                let mut count = redis::cmd("XLEN");
+                let counted: u64 = count
+                    .arg(stream)
+                    .query_async(&mut self.redis)
+                    .await
+                    .unwrap();
+                entries += counted;
+            }
+            if claimed.is_empty() && reaped == 0 && entries == 0 {
                 return;
             }
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use harness::{PrivateRedis, SOON};
 use millstream_shared::{
     id::{ProcessId, RunId, WorkerTag},
-    run::RunState,
+    run::{RunState, Turns},
     store::{Lease, Notice, Store},
 };
 use redis::aio::MultiplexedConnection;
@@ -43,6 +43,7 @@ pub(crate) struct World {
     pub(crate) redis: MultiplexedConnection,
     pub(crate) random: Random,
     pub(crate) tag: WorkerTag,
+    pub(crate) turns: Turns,
     pub(crate) workers: [ProcessId; WORKERS],
     pub(crate) api: ProcessId,
     pub(crate) runs: BTreeMap<RunId, Known>,
@@ -54,7 +55,7 @@ impl World {
     pub(crate) async fn new(store: Store, redis: &PrivateRedis, random: Random) -> Self {
         let api = ProcessId::new();
         let (sender, mut notices) = mpsc::unbounded_channel();
-        let mut news = store.news(api);
+        let mut news = store.news(api).remove(0);
         tokio::spawn(async move {
             loop {
                 let notice = news.next().await;
@@ -70,6 +71,7 @@ impl World {
             redis: redis.connection().await,
             random,
             tag: WorkerTag::default(),
+            turns: Turns::default(),
             workers: std::array::from_fn(|_| ProcessId::new()),
             api,
             runs: BTreeMap::new(),

@@ -58,6 +58,16 @@ pub struct Config {
     #[arg(long, env = "MILLSTREAM_GRACE", default_value = "30s", value_parser = humantime::parse_duration)]
     pub grace: Duration,
 
+    /// How often runs are looked for that somebody from outside has taken from
+    /// where they belong.
+    #[arg(long, env = "MILLSTREAM_HEAL_EVERY", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub heal_every: Duration,
+
+    /// How long this worker may get nowhere although Redis answers before it
+    /// ends itself. It is not ready long before that.
+    #[arg(long, env = "MILLSTREAM_WEDGED_AFTER", default_value = "60s", value_parser = wedged_after)]
+    pub wedged_after: Duration,
+
     /// Networks, addresses and hosts, separated by commas, that `http` steps may
     /// reach although they are not public.
     #[arg(long, env = "MILLSTREAM_HTTP_ALLOW", default_value = "", value_parser = AllowList::parse)]
@@ -80,6 +90,15 @@ fn slots(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(slots @ 1..=10_000) => Ok(slots),
         _ => Err("expected a number from 1 to 10000".into()),
+    }
+}
+
+fn wedged_after(text: &str) -> Result<Duration, String> {
+    let patience = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if patience >= Duration::from_secs(1) {
+        Ok(patience)
+    } else {
+        Err("expected a duration of 1s or more".into())
     }
 }
 

@@ -104,6 +104,11 @@ impl Leases {
         }
     }
 
+    /// For how long Redis has taken no beat.
+    pub(crate) fn silent_for(&self) -> Duration {
+        self.last_beat.borrow().elapsed()
+    }
+
     fn held(&self) -> MutexGuard<'_, HashMap<RunId, Held>> {
         // The map is whole after every statement that changes it.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)

@@ -2,20 +2,27 @@
 //!
 //! One duty, one file: `claimer` takes runs, `executor` carries one through,
 //! `lease` keeps them, `reclaimer` takes over those of silent workers,
-//! `scheduler` queues what is due.
+//! `scheduler` queues what is due, `healer` finds what fell out of its place.
 
 mod claimer;
 mod config;
 mod executor;
 mod flows;
+mod healer;
 mod lease;
+mod pulse;
 mod reclaimer;
 mod scheduler;
 mod steps;
 mod tables;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use anyhow::bail;
 use millstream_shared::{id::ProcessId, process::ops, store::Store};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,9 +30,9 @@ use tokio_util::sync::CancellationToken;
 pub use config::Config;
 pub use tables::TableSettings;
 
-use claimer::Pulse;
 use flows::Flows;
 use lease::Leases;
+use pulse::Pulse;
 use steps::Services;
 
 /// How long giving runs back may take at the end, while Redis does not answer.
@@ -38,7 +45,8 @@ struct Shared {
     store: Store,
     leases: Arc<Leases>,
     flows: Flows,
-    pulse: Pulse,
+    /// Whether the claimer of each partition gets on.
+    pulses: Vec<Pulse>,
     services: Arc<Services>,
     /// Cancelled when the worker is asked to stop: no step starts any more.
     stopping: CancellationToken,
@@ -46,10 +54,25 @@ struct Shared {
     grace_over: CancellationToken,
 }
 
+impl Shared {
+    /// What has got nowhere for so long, if anything has.
+    fn stuck(&self, patience: Duration) -> Option<String> {
+        let silent = self.pulses.iter().map(Pulse::silent_for).max();
+        let silent = silent.unwrap_or_default();
+        if silent > patience {
+            let seconds = silent.as_secs();
+            return Some(format!("no run could be asked for during {seconds} s"));
+        }
+        let silent = self.leases.silent_for();
+        (silent > patience.max(self.config.lease))
+            .then(|| format!("no lease could be renewed during {} s", silent.as_secs()))
+    }
+}
+
 /// A worker that runs.
 pub struct Worker {
     ops_address: SocketAddr,
-    ended: JoinHandle<()>,
+    ended: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Worker {
@@ -73,13 +96,14 @@ impl Worker {
             ended.clone(),
         )
         .await?;
+        let pulses = (0..store.partitions()).map(|_| Pulse::new()).collect();
         let shared = Arc::new(Shared {
             services: Arc::new(Services::new(&config)?),
             worker,
             store,
             leases,
             flows: Flows::default(),
-            pulse: Pulse::new(),
+            pulses,
             stopping,
             grace_over: CancellationToken::new(),
             config,
@@ -100,9 +124,9 @@ impl Worker {
     /// Waits until the worker has stopped and given back what it held.
     ///
     /// # Errors
-    /// Fails where the worker panicked.
+    /// Fails where the worker panicked, or ended itself because it got nowhere.
     pub async fn ended(self) -> anyhow::Result<()> {
-        Ok(self.ended.await?)
+        self.ended.await?
     }
 }
 
@@ -114,28 +138,30 @@ async fn serve_ops(shared: &Arc<Shared>, ended: &CancellationToken) -> std::io::
             if shared.stopping.is_cancelled() {
                 return Err("the worker is stopping".to_owned());
             }
-            shared.pulse.stuck().map_or(Ok(()), Err)?;
-            shared.store.ping().await.map_err(|error| error.to_string())
+            let patience = pulse::stuck_after(shared.config.wedged_after);
+            shared.stuck(patience).map_or(Ok(()), Err)?;
+            let answers = shared.store.ping().await;
+            answers.map_err(|error| error.to_string())?;
+            Ok(format!("redis: {}", shared.store.persistence()))
         }
     };
     ops::serve(shared.config.ops_listen, ready, ended.clone()).await
 }
 
 /// Works until it is asked to stop, and ends cleanly.
-async fn work(shared: Arc<Shared>, ended: CancellationToken) {
+async fn work(shared: Arc<Shared>, ended: CancellationToken) -> anyhow::Result<()> {
     let stopping = shared.stopping.clone();
+    let config = &shared.config;
+    let wedged = OnceLock::new();
     let duties = async {
         tokio::join!(
             claimer::claim_until_stopped(Arc::clone(&shared), stopping.clone()),
             reclaimer::reclaim_until_stopped(&shared, stopping.clone()),
-            scheduler::promote_until_stopped(shared.store.clone(), stopping.clone()),
+            scheduler::promote_until_stopped(&shared.store, config.retention, stopping.clone()),
+            healer::heal_until_stopped(&shared.store, config.heal_every, stopping.clone()),
+            stop_when_wedged(&shared, &wedged),
         );
-        let forget = shared.store.forget_consumers(
-            &shared.config.tags,
-            reclaimer::CONSUMERS_KEPT,
-            Some(shared.worker),
-        );
-        if let Err(error) = forget.await {
+        if let Err(error) = reclaimer::forget_consumers(&shared, true).await {
             tracing::warn!(%error, "cannot sign off");
         }
     };
@@ -146,6 +172,32 @@ async fn work(shared: Arc<Shared>, ended: CancellationToken) {
         }
     }
     ended.cancel();
+    match wedged.into_inner() {
+        None => Ok(()),
+        Some(why) => bail!("ended itself: {why}, although redis answers"),
+    }
+}
+
+/// Stops a worker that gets nowhere although Redis answers: a new process may
+/// fare better, and a supervisor starts one.
+async fn stop_when_wedged(shared: &Shared, wedged: &OnceLock<String>) {
+    let patience = shared.config.wedged_after;
+    let look = tokio::time::sleep(patience / 4);
+    let mut look = std::pin::pin!(look);
+    loop {
+        tokio::select! {
+            () = shared.stopping.cancelled() => return,
+            () = look.as_mut() => look.set(tokio::time::sleep(patience / 4)),
+        }
+        let Some(why) = shared.stuck(patience) else {
+            continue;
+        };
+        if shared.store.ping().await.is_ok() {
+            tracing::error!(why, "ending myself");
+            drop(wedged.set(why));
+            shared.stopping.cancel();
+        }
+    }
 }
 
 /// Gives running steps up when the grace period is over, and returns when

@@ -3,13 +3,17 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use millstream_shared::{
+    run::Priority,
+    store::{StoreError, Sweep},
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
 
 /// How long a consumer without runs is remembered.
-pub(crate) const CONSUMERS_KEPT: Duration = Duration::from_secs(3600);
+const CONSUMERS_KEPT: Duration = Duration::from_secs(3600);
 
 /// How often forgotten consumers are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
@@ -21,17 +25,10 @@ pub(crate) async fn reclaim_until_stopped(shared: &Shared, stopping: Cancellatio
     let mut cursors = HashMap::new();
     let mut forget_at = Instant::now();
     loop {
-        for tag in &config.tags {
-            let cursor = cursors.entry(tag).or_insert_with(|| "0-0".to_owned());
-            let sweep = shared.store.reap(
-                tag,
-                shared.worker,
-                config.lease,
-                cursor,
-                config.max_claims,
-                config.retention,
-            );
-            match sweep.await {
+        for sweep in sweeps(shared) {
+            let queue = (sweep.partition, sweep.tag.clone(), sweep.priority);
+            let cursor = cursors.entry(queue).or_insert_with(|| "0-0".to_owned());
+            match shared.store.reap(&sweep, cursor).await {
                 Ok(reaped) => {
                     note(reaped.queued, reaped.dead);
                     *cursor = reaped.cursor;
@@ -41,10 +38,7 @@ pub(crate) async fn reclaim_until_stopped(shared: &Shared, stopping: Cancellatio
         }
         if Instant::now() >= forget_at {
             forget_at = Instant::now() + FORGET_EVERY;
-            let forget = shared
-                .store
-                .forget_consumers(&config.tags, CONSUMERS_KEPT, None);
-            if let Err(error) = forget.await {
+            if let Err(error) = forget_consumers(shared, false).await {
                 tracing::warn!(%error, "cannot look for workers that have gone");
             }
         }
@@ -53,6 +47,38 @@ pub(crate) async fn reclaim_until_stopped(shared: &Shared, stopping: Cancellatio
             () = stopping.cancelled() => return,
         }
     }
+}
+
+/// One look at each queue.
+fn sweeps(shared: &Shared) -> impl Iterator<Item = Sweep<'_>> {
+    let config = &shared.config;
+    let partitions = 0..shared.store.partitions();
+    let queues = partitions.flat_map(move |partition| {
+        let tags = config.tags.iter();
+        tags.flat_map(move |tag| Priority::ALL.map(|priority| (partition, tag, priority)))
+    });
+    queues.map(move |(partition, tag, priority)| Sweep {
+        partition: partition as u8,
+        tag,
+        priority,
+        worker: shared.worker,
+        lease: config.lease,
+        claims_max: config.max_claims,
+        retention: config.retention,
+    })
+}
+
+/// Forgets workers that have gone, and this one where it is `leaving`.
+pub(crate) async fn forget_consumers(shared: &Shared, leaving: bool) -> Result<(), StoreError> {
+    let tags = &shared.config.tags;
+    let leaving = leaving.then_some(shared.worker);
+    for partition in 0..shared.store.partitions() {
+        let store = &shared.store;
+        store
+            .forget_consumers(partition as u8, tags, CONSUMERS_KEPT, leaving)
+            .await?;
+    }
+    Ok(())
 }
 
 fn note(queued: u64, dead: u64) {

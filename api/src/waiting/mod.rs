@@ -13,7 +13,7 @@ use std::{
 };
 
 use millstream_shared::{
-    id::{ProcessId, RunId},
+    id::{KeyId, ProcessId, RunId},
     run::RunState,
     store::Store,
 };
@@ -23,6 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::waits::WaitLimits;
 use self::waits::{RECHECK, Waits};
 use crate::{
     error::{ApiError, causes},
@@ -46,25 +47,32 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    pub(crate) fn new(store: Store, instance: ProcessId, stopping: CancellationToken) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        instance: ProcessId,
+        limits: WaitLimits,
+        stopping: CancellationToken,
+    ) -> Self {
         Self {
             store,
             instance,
             stopping,
-            waits: Mutex::default(),
+            waits: Mutex::new(Waits::new(limits)),
             missed: Notify::new(),
         }
     }
 
     /// Begins to wait for a run, which need not exist yet: who starts one does
-    /// this first, so that its end cannot come before anybody listens.
-    pub(crate) fn begin(self: &Arc<Self>, run: RunId) -> Result<Wait, ApiError> {
+    /// this first, so that its end cannot come before anybody listens. The wait
+    /// counts for the key that the caller showed.
+    pub(crate) fn begin(self: &Arc<Self>, run: RunId, key: &KeyId) -> Result<Wait, ApiError> {
         let began = Instant::now();
-        let state = self.lock().begin(run, began);
+        let state = self.lock().begin(run, key, began);
         let state = state.ok_or(ApiError::TooManyWaits)?;
         measure::wait_begun();
         Ok(Wait {
             run,
+            key: key.clone(),
             state,
             began,
             waiting: Arc::clone(self),
@@ -76,9 +84,12 @@ impl Waiting {
         self.lock().ended(run, state);
     }
 
-    /// Says that news may have been missed: every run is asked for at once.
-    pub(crate) fn news_missed(&self) {
-        self.lock().news_missed(Instant::now());
+    /// Says that news of a partition may have been missed: every run in it is
+    /// asked for at once.
+    pub(crate) fn news_missed(&self, partition: u8) {
+        let partitions = self.store.partitions();
+        let missed = |run: RunId| run.partition(partitions) == partition;
+        self.lock().news_missed(missed, Instant::now());
         self.missed.notify_one();
     }
 
@@ -102,8 +113,8 @@ impl Waiting {
             Ok(states) => {
                 let now = Instant::now();
                 let mut waits = self.lock();
-                for (run, state) in runs.iter().zip(states) {
-                    waits.checked(*run, state, now + with_jitter(RECHECK));
+                for (run, state) in states {
+                    waits.checked(run, state, now + with_jitter(RECHECK));
                 }
             }
             Err(error) => {
@@ -129,6 +140,7 @@ fn with_jitter(time: Duration) -> Duration {
 /// the wait and nothing else.
 pub(crate) struct Wait {
     run: RunId,
+    key: KeyId,
     state: watch::Receiver<RunState>,
     began: Instant,
     waiting: Arc<Waiting>,
@@ -181,7 +193,7 @@ impl Wait {
 impl Drop for Wait {
     fn drop(&mut self) {
         measure::wait_ended(self.began.elapsed());
-        self.waiting.lock().end(self.run);
+        self.waiting.lock().end(self.run, &self.key);
     }
 }
 

@@ -6,20 +6,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_shared::{id::RunId, run::RunState};
+use millstream_shared::{
+    id::{KeyId, RunId},
+    run::RunState,
+};
 use tokio::sync::watch;
 
-/// How many runs one process waits for at most. One costs some 2 KB.
-const RUNS_MAX: usize = 100_000;
 /// After so long without news of a run the store is asked.
 pub(super) const RECHECK: Duration = Duration::from_secs(10);
 /// So soon again where the store did not answer.
 const RECHECK_AGAIN: Duration = Duration::from_secs(1);
 
+/// How much waiting there may be at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WaitLimits {
+    /// Runs that are waited for.
+    pub(crate) runs: u64,
+    /// Waits of the bearers of one key.
+    pub(crate) of_key: u64,
+}
+
 /// All runs that somebody waits for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Waits {
+    limits: WaitLimits,
     runs: HashMap<RunId, Watched>,
+    /// How many waits the bearers of each key have.
+    of_keys: HashMap<KeyId, u64>,
     /// Counts the subscriptions. Between two of them anything may be missed.
     generation: u64,
 }
@@ -37,11 +50,31 @@ struct Watched {
 }
 
 impl Waits {
-    /// Begins a wait, unless there are too many.
-    pub(super) fn begin(&mut self, run: RunId, now: Instant) -> Option<watch::Receiver<RunState>> {
-        if self.runs.len() >= RUNS_MAX && !self.runs.contains_key(&run) {
+    pub(super) fn new(limits: WaitLimits) -> Self {
+        Self {
+            limits,
+            runs: HashMap::new(),
+            of_keys: HashMap::new(),
+            generation: 0,
+        }
+    }
+
+    /// Begins a wait for the bearer of a key, unless there are too many.
+    pub(super) fn begin(
+        &mut self,
+        run: RunId,
+        key: &KeyId,
+        now: Instant,
+    ) -> Option<watch::Receiver<RunState>> {
+        let new = !self.runs.contains_key(&run);
+        if new && self.runs.len() as u64 >= self.limits.runs {
             return None;
         }
+        let of_key = self.of_keys.get(key).copied().unwrap_or_default();
+        if of_key >= self.limits.of_key {
+            return None;
+        }
+        self.of_keys.insert(key.clone(), of_key + 1);
         let generation = self.generation;
         let watched = self.runs.entry(run).or_insert_with(|| Watched {
             state: watch::Sender::new(RunState::Queued),
@@ -55,7 +88,13 @@ impl Waits {
     }
 
     /// Ends a wait. The last one takes the run with it.
-    pub(super) fn end(&mut self, run: RunId) {
+    pub(super) fn end(&mut self, run: RunId, key: &KeyId) {
+        if let Some(of_key) = self.of_keys.get_mut(key) {
+            *of_key -= 1;
+            if *of_key == 0 {
+                self.of_keys.remove(key);
+            }
+        }
         if let Some(watched) = self.runs.get_mut(&run) {
             watched.waits -= 1;
             if watched.waits == 0 {
@@ -84,10 +123,10 @@ impl Waits {
         }
     }
 
-    /// Makes every run one to ask for: news may have been missed.
-    pub(super) fn news_missed(&mut self, now: Instant) {
+    /// Makes every run whose news may have been missed one to ask for.
+    pub(super) fn news_missed(&mut self, missed: impl Fn(RunId) -> bool, now: Instant) {
         self.generation += 1;
-        for watched in self.runs.values_mut() {
+        for (_, watched) in self.runs.iter_mut().filter(|(run, _)| missed(**run)) {
             watched.recheck_at = now;
         }
     }
@@ -136,17 +175,30 @@ impl Watched {
 mod tests {
     use super::*;
 
+    const LIMITS: WaitLimits = WaitLimits {
+        runs: 1000,
+        of_key: 999,
+    };
+
+    fn waits() -> (Waits, Instant) {
+        (Waits::new(LIMITS), Instant::now())
+    }
+
+    fn key() -> KeyId {
+        "a".parse().unwrap()
+    }
+
     fn seconds(count: u64) -> Duration {
         Duration::from_secs(count)
     }
 
     #[test]
     fn all_who_wait_for_a_run_hear_of_its_end_and_nobody_else() {
-        let (mut waits, now) = (Waits::default(), Instant::now());
+        let (mut waits, now) = waits();
         let (run, other) = (RunId::new(), RunId::new());
-        let first = waits.begin(run, now).unwrap();
-        let second = waits.begin(run, now).unwrap();
-        let third = waits.begin(other, now).unwrap();
+        let first = waits.begin(run, &key(), now).unwrap();
+        let second = waits.begin(run, &key(), now).unwrap();
+        let third = waits.begin(other, &key(), now).unwrap();
         waits.ended(run, RunState::Succeeded);
         assert_eq!(*first.borrow(), RunState::Succeeded);
         assert_eq!(*second.borrow(), RunState::Succeeded);
@@ -155,9 +207,9 @@ mod tests {
 
     #[test]
     fn an_end_that_comes_before_the_start_was_answered_stays() {
-        let (mut waits, now) = (Waits::default(), Instant::now());
+        let (mut waits, now) = waits();
         let run = RunId::new();
-        let state = waits.begin(run, now).unwrap();
+        let state = waits.begin(run, &key(), now).unwrap();
         waits.ended(run, RunState::Failed);
         waits.accepted(run, RunState::Queued, now);
         waits.checked(run, Some(RunState::Running), now);
@@ -166,9 +218,9 @@ mod tests {
 
     #[test]
     fn a_run_without_news_is_asked_for_every_ten_seconds() {
-        let (mut waits, now) = (Waits::default(), Instant::now());
+        let (mut waits, now) = waits();
         let run = RunId::new();
-        let _state = waits.begin(run, now);
+        let _state = waits.begin(run, &key(), now);
         waits.accepted(run, RunState::Queued, now);
         assert!(waits.due(now + seconds(9)).is_empty());
         assert_eq!(waits.due(now + seconds(10)), [run]);
@@ -179,11 +231,11 @@ mod tests {
 
     #[test]
     fn a_run_is_asked_for_again_soon_where_the_store_did_not_answer() {
-        let (mut waits, now) = (Waits::default(), Instant::now());
+        let (mut waits, now) = waits();
         let run = RunId::new();
-        let _state = waits.begin(run, now);
+        let _state = waits.begin(run, &key(), now);
         waits.accepted(run, RunState::Queued, now);
-        waits.news_missed(now);
+        waits.news_missed(|_| true, now);
         assert_eq!(waits.due(now), [run]);
         assert!(waits.due(now).is_empty());
         assert_eq!(waits.due(now + seconds(1)), [run]);
@@ -191,10 +243,10 @@ mod tests {
 
     #[test]
     fn a_run_is_not_asked_for_before_the_store_can_know_it_or_after_its_end() {
-        let (mut waits, now) = (Waits::default(), Instant::now());
+        let (mut waits, now) = waits();
         let run = RunId::new();
-        let _state = waits.begin(run, now);
-        waits.news_missed(now);
+        let _state = waits.begin(run, &key(), now);
+        waits.news_missed(|_| true, now);
         assert!(waits.due(now + seconds(60)).is_empty());
         waits.accepted(run, RunState::Queued, now);
         waits.ended(run, RunState::Succeeded);
@@ -203,19 +255,19 @@ mod tests {
 
     #[test]
     fn a_run_that_was_registered_during_a_gap_in_the_news_is_asked_for_at_once() {
-        let (mut waits, now) = (Waits::default(), Instant::now());
+        let (mut waits, now) = waits();
         let run = RunId::new();
-        let _state = waits.begin(run, now);
-        waits.news_missed(now);
+        let _state = waits.begin(run, &key(), now);
+        waits.news_missed(|_| true, now);
         waits.accepted(run, RunState::Queued, now + seconds(1));
         assert_eq!(waits.due(now + seconds(1)), [run]);
     }
 
     #[test]
     fn a_run_whose_record_is_gone_counts_as_failed() {
-        let (mut waits, now) = (Waits::default(), Instant::now());
+        let (mut waits, now) = waits();
         let run = RunId::new();
-        let state = waits.begin(run, now).unwrap();
+        let state = waits.begin(run, &key(), now).unwrap();
         waits.accepted(run, RunState::Running, now);
         waits.checked(run, None, now);
         assert!(state.borrow().is_final());
@@ -223,25 +275,38 @@ mod tests {
 
     #[test]
     fn nothing_is_left_when_the_last_wait_is_over() {
-        let (mut waits, now) = (Waits::default(), Instant::now());
+        let (mut waits, now) = waits();
         let run = RunId::new();
-        let _state = (waits.begin(run, now), waits.begin(run, now));
-        waits.end(run);
+        let _state = (waits.begin(run, &key(), now), waits.begin(run, &key(), now));
+        waits.end(run, &key());
         assert_eq!(waits.runs.len(), 1);
-        waits.end(run);
-        assert!(waits.runs.is_empty());
-        waits.end(run);
+        waits.end(run, &key());
+        assert!(waits.runs.is_empty() && waits.of_keys.is_empty());
+        waits.end(run, &key());
     }
 
     #[test]
     fn there_is_a_most_that_one_process_waits_for() {
-        let (mut waits, now) = (Waits::default(), Instant::now());
-        let run = RunId::new();
-        waits.begin(run, now).unwrap();
-        for _ in 1..RUNS_MAX {
-            waits.begin(RunId::new(), now).unwrap();
+        let (mut waits, now) = waits();
+        let (run, other) = (RunId::new(), "b".parse().unwrap());
+        waits.begin(run, &other, now).unwrap();
+        for _ in 1..LIMITS.runs {
+            waits.begin(RunId::new(), &key(), now).unwrap();
         }
-        assert!(waits.begin(RunId::new(), now).is_none());
-        assert!(waits.begin(run, now).is_some());
+        assert!(waits.begin(RunId::new(), &other, now).is_none());
+        assert!(waits.begin(run, &other, now).is_some());
+    }
+
+    #[test]
+    fn the_bearers_of_a_key_cannot_take_every_wait() {
+        let (mut waits, now) = waits();
+        let run = RunId::new();
+        for _ in 0..LIMITS.of_key {
+            waits.begin(run, &key(), now).unwrap();
+        }
+        assert!(waits.begin(run, &key(), now).is_none());
+        assert!(waits.begin(run, &"b".parse().unwrap(), now).is_some());
+        waits.end(run, &key());
+        assert!(waits.begin(run, &key(), now).is_some());
     }
 }

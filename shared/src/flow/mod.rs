@@ -45,9 +45,14 @@ pub struct Flow {
     /// What a start may or must bring, by name.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub inputs: IndexMap<String, Input>,
-    /// How many runs of it may execute at once; the others wait in line.
+    /// How many runs of it may execute at once, and what the others do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Concurrency>,
+    /// How many runs of it may be on their way, waiting or executing: a start
+    /// beyond that is refused. 1 to 1000000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub queue_limit: Option<u32>,
     /// How long a run may take, from its first claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
@@ -86,4 +91,19 @@ pub enum WhenFull {
     /// It waits in line.
     #[default]
     Queue,
+    /// It ends at once as cancelled, without any step: its reason is `skipped`.
+    Skip,
+    /// It ends at once as failed, without any step: its reason is `no_room`.
+    Fail,
+}
+
+impl WhenFull {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Skip => "skip",
+            Self::Fail => "fail",
+        }
+    }
 }

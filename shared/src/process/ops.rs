@@ -33,8 +33,8 @@ pub fn record_metrics() -> PrometheusHandle {
 
 /// Serves the operations port until `stopping`.
 ///
-/// `ready` says whether the program can do its work now, or in one sentence
-/// why it cannot.
+/// `ready` says what the program's work can count on now, or in one sentence
+/// why it cannot be done.
 ///
 /// # Errors
 /// Fails where the address cannot be listened on.
@@ -45,7 +45,7 @@ pub async fn serve<R, F>(
 ) -> std::io::Result<SocketAddr>
 where
     R: Fn() -> F + Send + Sync + 'static,
-    F: Future<Output = Result<(), String>> + Send,
+    F: Future<Output = Result<String, String>> + Send,
 {
     let listener = TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
@@ -58,7 +58,7 @@ where
         .route(
             "/readyz",
             get(async move || match ready().await {
-                Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+                Ok(about) => (StatusCode::OK, format!("ready\n{about}\n")),
                 Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
             }),
         );

@@ -3,14 +3,18 @@
 //! Each is one script that carries the epoch of the claim, and changes nothing
 //! where that is an older one.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
+use futures::future::try_join_all;
 use redis::{Value, from_redis_value};
 
 use super::{
     Store, StoreError,
     connect::unexpected,
-    keys,
+    partition::Partition,
     scripts::{Call, SCRIPTS},
 };
 use crate::{
@@ -76,23 +80,23 @@ impl Store {
     /// # Errors
     /// Fails where Redis does; then no lease counts as renewed or lost.
     pub async fn beat(&self, leases: &[Lease], worker: ProcessId) -> Result<Vec<Beat>, StoreError> {
-        let mut beats = Vec::with_capacity(leases.len());
-        for some in leases.chunks(BEATS_PER_CALL) {
-            let mut call = Call::new(&SCRIPTS.beat)
-                .key(keys::delayed())
-                .argument(worker.to_string());
-            for lease in some {
-                call = call
-                    .argument(lease.run.to_string())
-                    .argument(lease.epoch.as_str());
-            }
-            let answer = call.invoke(self.link()).await?;
-            let answers: Vec<u8> = from_redis_value(answer).map_err(|_| unexpected("beat"))?;
-            beats.extend(answers.into_iter().map(|answer| match answer {
-                1 => Beat::Renewed,
-                2 => Beat::CancelRequested,
-                _ => Beat::Lost,
-            }));
+        let mut places: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
+        for (place, lease) in leases.iter().enumerate() {
+            let partition = lease.run.partition(self.partitions());
+            places.entry(partition).or_default().push(place);
+        }
+        let some = places.iter().flat_map(|(&partition, places)| {
+            let some = places.chunks(BEATS_PER_CALL);
+            some.map(move |places| (partition, places))
+        });
+        let beating = some.map(|(partition, places)| {
+            let leases = places.iter().map(|&place| &leases[place]);
+            self.at(partition).beat(leases, worker)
+        });
+        let mut beats = vec![Beat::Lost; leases.len()];
+        let told = try_join_all(beating).await?.into_iter().flatten();
+        for (beat, place) in told.zip(places.into_values().flatten()) {
+            beats[place] = beat;
         }
         Ok(beats)
     }
@@ -108,7 +112,10 @@ impl Store {
         record: &StepRecord,
     ) -> Result<Checkpointed, StoreError> {
         let record = serde_json::to_string(record).map_err(|_| {
-            StoreError::corrupt(keys::steps(lease.run), "a record that can be stored")
+            StoreError::corrupt(
+                self.of(lease.run).steps(lease.run),
+                "a record that can be stored",
+            )
         })?;
         self.write_step(lease, step.as_str(), &record).await
     }
@@ -154,13 +161,15 @@ impl Store {
         field: &str,
         value: &str,
     ) -> Result<Checkpointed, StoreError> {
-        let call = Call::new(&SCRIPTS.checkpoint)
-            .key(keys::run(lease.run))
-            .key(keys::steps(lease.run))
+        let partition = self.of(lease.run);
+        let call = partition
+            .call(&SCRIPTS.checkpoint)
+            .key(partition.run(lease.run))
+            .key(partition.steps(lease.run))
             .argument(lease.epoch.as_str())
             .argument(field)
             .argument(value);
-        let answer = call.invoke(self.link()).await?;
+        let answer = call.invoke().await?;
         let words: Vec<String> = from_redis_value(answer).map_err(|_| unexpected("checkpoint"))?;
         match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["stored"] => Ok(Checkpointed::Stored),
@@ -177,9 +186,10 @@ impl Store {
     /// # Errors
     /// Fails where Redis does, or where a record does not decode.
     pub async fn checkpoints(&self, run: RunId) -> Result<Checkpoints, StoreError> {
-        let key = keys::steps(run);
-        let fields: HashMap<String, String> =
-            self.link().ask(redis::cmd("HGETALL").arg(&key)).await?;
+        let partition = self.of(run);
+        let key = partition.steps(run);
+        let read = redis::cmd("HGETALL").arg(&key).clone();
+        let fields: HashMap<String, String> = partition.link().ask(&read).await?;
         let mut checkpoints = Checkpoints::default();
         for (field, value) in fields {
             let corrupt = || StoreError::corrupt(&*key, "a record of steps");
@@ -225,17 +235,22 @@ impl Store {
     ) -> Result<(), StoreError> {
         let error = error.map(serde_json::to_string).transpose();
         let error = error.map_err(|_| {
-            StoreError::corrupt(keys::run(lease.run), "an error that can be stored")
+            StoreError::corrupt(
+                self.of(lease.run).run(lease.run),
+                "an error that can be stored",
+            )
         })?;
-        let call = Call::new(&SCRIPTS.finish)
-            .key(keys::run(lease.run))
+        let partition = self.of(lease.run);
+        let call = partition
+            .call(&SCRIPTS.finish)
+            .key(partition.run(lease.run))
             .argument(lease.run.to_string())
             .argument(lease.epoch.as_str())
             .argument(state.as_str())
             .argument(output.unwrap_or_default())
             .argument(error.unwrap_or_default())
             .number(retention.as_millis() as u64);
-        self.fenced(call).await
+        fenced(call).await
     }
 
     /// Gives a run back, to go on after `delay`.
@@ -243,21 +258,49 @@ impl Store {
     /// # Errors
     /// [`StoreError::LeaseLost`] where the run is not the caller's any more.
     pub async fn requeue(&self, lease: &Lease, delay: Duration) -> Result<(), StoreError> {
-        let call = Call::new(&SCRIPTS.requeue)
-            .key(keys::run(lease.run))
-            .key(keys::delayed())
+        let partition = self.of(lease.run);
+        let call = partition
+            .call(&SCRIPTS.requeue)
+            .key(partition.run(lease.run))
             .argument(lease.run.to_string())
             .argument(lease.epoch.as_str())
             .number(delay.as_millis() as u64);
-        self.fenced(call).await
+        fenced(call).await
     }
+}
 
-    /// Runs a script that answers 1, or 0 where the lease was lost.
-    async fn fenced(&self, call: Call<'_>) -> Result<(), StoreError> {
-        match call.invoke(self.link()).await? {
-            Value::Int(1) => Ok(()),
-            Value::Int(0) => Err(StoreError::LeaseLost),
-            _ => Err(unexpected("finish or requeue")),
+impl Partition {
+    /// Renews leases of its runs; the answers are in the same order.
+    async fn beat(
+        &self,
+        leases: impl Iterator<Item = &Lease>,
+        worker: ProcessId,
+    ) -> Result<Vec<Beat>, StoreError> {
+        let mut call = self
+            .call(&SCRIPTS.beat)
+            .key(self.delayed())
+            .argument(worker.to_string());
+        for lease in leases {
+            call = call
+                .argument(lease.run.to_string())
+                .argument(lease.epoch.as_str());
         }
+        let answers: Vec<u8> =
+            from_redis_value(call.invoke().await?).map_err(|_| unexpected("beat"))?;
+        let beats = answers.into_iter().map(|answer| match answer {
+            1 => Beat::Renewed,
+            2 => Beat::CancelRequested,
+            _ => Beat::Lost,
+        });
+        Ok(beats.collect())
+    }
+}
+
+/// Runs a script that answers 1, or 0 where the lease was lost.
+async fn fenced(call: Call<'_>) -> Result<(), StoreError> {
+    match call.invoke().await? {
+        Value::Int(1) => Ok(()),
+        Value::Int(0) => Err(StoreError::LeaseLost),
+        _ => Err(unexpected("finish or requeue")),
     }
 }

@@ -3,11 +3,12 @@
 //! | key | type | holds | lives |
 //! |---|---|---|---|
 //! | `ms:meta` | hash | version of this layout, number of partitions | always |
-//! | `ms:flow:<flow>` | hash | versions of a flow, number of the latest | until deleted |
-//! | `ms:key:<key id>` | string | an API key, its secret hashed | until revoked |
 //! | `ms:{p}:queue:<tag>:<priority>` | stream | entries `run <run id>` of queued and running runs | each entry as long as its run |
 //! | `ms:{p}:run:<run>` | hash | the run: the truth about it | retention from its end |
 //! | `ms:{p}:run:<run>:steps` | hash | checkpoints of its steps | as the run |
+//! | `ms:{p}:open` | sorted set | `<run> <flow>` of every run that has not ended, by when it was started | – |
+//! | `ms:{p}:open:flows` | hash | how many runs of each flow have not ended | – |
+//! | `ms:{p}:ended:<time>` | hash | how many runs of each flow ended within ten seconds | 30 s |
 //! | `ms:{p}:delayed` | sorted set | runs that are not due, by when they are | – |
 //! | `ms:{p}:group:<limit>` | set | runs that hold a place within a flow's limit | – |
 //! | `ms:{p}:parked:<limit>` | list | runs that wait for such a place | – |
@@ -15,66 +16,80 @@
 //! | `ms:{p}:sweeps:<tag>:<priority>` | hash | when silent workers were last looked for | – |
 //! | `ms:{p}:dead` | stream | what was set aside, and why | trimmed to about 10,000 |
 //! | `ms:{p}:api:<instance>` | channel | ends of runs that an API process waits for | – |
-//! | `ms:changes` | channel | keys and flows that were changed | – |
+//! | `ms:{0}:flow:<flow>` | hash | versions of a flow, number of the latest | until deleted |
+//! | `ms:{0}:key:<key id>` | string | an API key, its secret hashed | until revoked |
+//! | `ms:{0}:changes` | channel | keys and flows that were changed | – |
 //!
 //! All keys of a run carry the hash tag of its partition, so that one script
-//! can change them together in a cluster. There is one partition, `0`.
+//! can change them together in a cluster. A run's partition is the last byte of
+//! its id, modulo their number. One Redis server needs one partition, `0`.
 
-use crate::id::{FlowId, KeyId, ProcessId, RunId, WorkerTag};
+use super::partition::Partition;
+use crate::{
+    id::{FlowId, KeyId, ProcessId, RunId, WorkerTag},
+    run::Priority,
+};
 
 /// Which order of keys and fields this is. A program refuses a Redis that
 /// another order was written to.
-pub(super) const LAYOUT_VERSION: u32 = 1;
-
-/// What all keys of the one partition start with.
-pub(super) const PREFIX: &str = "ms:{0}:";
+pub(super) const LAYOUT_VERSION: u32 = 2;
 
 /// The consumer group of the queues.
 pub(super) const GROUP: &str = "workers";
 
 pub(super) const META: &str = "ms:meta";
-pub(super) const CHANGES: &str = "ms:changes";
-
-/// The only priority there is.
-const NORMAL: &str = "normal";
 
 /// The name of a queue, as a run's record has it.
-pub(super) fn queue_name(tag: &WorkerTag) -> String {
-    format!("{tag}:{NORMAL}")
+pub(super) fn queue_name(tag: &WorkerTag, priority: Priority) -> String {
+    format!("{tag}:{priority}")
 }
 
-pub(super) fn queue(tag: &WorkerTag) -> String {
-    format!("{PREFIX}queue:{}", queue_name(tag))
-}
+impl Partition {
+    pub(super) fn queue(&self, queue: &str) -> String {
+        self.named("queue:", queue)
+    }
 
-pub(super) fn sweeps(tag: &WorkerTag) -> String {
-    format!("{PREFIX}sweeps:{}", queue_name(tag))
-}
+    pub(super) fn sweeps(&self, queue: &str) -> String {
+        self.named("sweeps:", queue)
+    }
 
-pub(super) fn run(run: RunId) -> String {
-    format!("{PREFIX}run:{run}")
-}
+    pub(super) fn run(&self, run: RunId) -> String {
+        self.named("run:", &run.to_string())
+    }
 
-pub(super) fn steps(run: RunId) -> String {
-    format!("{PREFIX}run:{run}:steps")
-}
+    pub(super) fn steps(&self, run: RunId) -> String {
+        format!("{}:steps", self.run(run))
+    }
 
-pub(super) fn delayed() -> String {
-    format!("{PREFIX}delayed")
-}
+    pub(super) fn open(&self) -> String {
+        self.named("open", "")
+    }
 
-pub(super) fn idempotency(key: &str) -> String {
-    format!("{PREFIX}idempotency:{key}")
-}
+    pub(super) fn delayed(&self) -> String {
+        self.named("delayed", "")
+    }
 
-pub(super) fn api_channel(instance: ProcessId) -> String {
-    format!("{PREFIX}api:{instance}")
-}
+    pub(super) fn idempotency(&self, key: &str) -> String {
+        self.named("idempotency:", key)
+    }
 
-pub(super) fn flow(flow: &FlowId) -> String {
-    format!("ms:flow:{flow}")
-}
+    pub(super) fn api_channel(&self, instance: ProcessId) -> String {
+        self.named("api:", &instance.to_string())
+    }
 
-pub(super) fn key(key: &KeyId) -> String {
-    format!("ms:key:{key}")
+    pub(super) fn changes(&self) -> String {
+        self.named("changes", "")
+    }
+
+    pub(super) fn flow(&self, flow: &FlowId) -> String {
+        self.named("flow:", flow.as_str())
+    }
+
+    pub(super) fn key(&self, key: &KeyId) -> String {
+        self.named("key:", key.as_str())
+    }
+
+    fn named(&self, kind: &str, name: &str) -> String {
+        format!("{}{kind}{name}", self.prefix())
+    }
 }

@@ -1,4 +1,5 @@
-//! News for one API process, on a connection of its own.
+//! What API processes listen to: the ends of runs that they wait for, and
+//! changes of flows and keys.
 //!
 //! Published messages are lost whenever the connection is: after every
 //! [`Notice::Subscribed`] the listener must look for itself at what it waits
@@ -6,14 +7,16 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
 use redis::{
-    Client, Msg, RedisError,
-    aio::{PubSubSink, PubSubStream},
+    AsyncConnectionConfig, ProtocolVersion, PushInfo, PushKind, RedisError, Value,
+    aio::MultiplexedConnection, from_redis_value,
 };
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 
-use super::{Store, StoreError, keys};
+use super::{Store, StoreError};
 use crate::{
     id::{FlowId, KeyId, ProcessId, RunId},
     run::RunState,
@@ -46,42 +49,58 @@ pub enum Notice {
     KeyChanged(KeyId),
 }
 
-/// The news of one API process.
+/// The news that one partition has for an API process.
 pub struct News {
-    client: Client,
-    timeout: Duration,
-    channels: [String; 2],
+    store: Store,
+    partition: u8,
+    channels: Vec<String>,
     listening: Option<Listening>,
     retry_after: Duration,
 }
 
 struct Listening {
-    sink: PubSubSink,
-    messages: PubSubStream,
+    connection: MultiplexedConnection,
+    messages: mpsc::UnboundedReceiver<PushInfo>,
     ping_at: Instant,
 }
 
 impl Store {
-    /// The news for `instance`. The connection is made by [`News::next`].
-    pub fn news(&self, instance: ProcessId) -> News {
-        News {
-            client: self.shared.client.clone(),
-            timeout: self.shared.timeout,
-            channels: [keys::api_channel(instance), keys::CHANGES.to_owned()],
-            listening: None,
-            retry_after: RECONNECT_AFTER,
-        }
+    /// The news for `instance`, those of each partition apart; the first one
+    /// has those of flows and keys as well. The connections are made by
+    /// [`News::next`].
+    pub fn news(&self, instance: ProcessId) -> Vec<News> {
+        let partitions = (0..self.partitions()).map(|partition| partition as u8);
+        let news = partitions.map(|partition| {
+            let mut channels = vec![self.at(partition).api_channel(instance)];
+            if partition == 0 {
+                channels.push(self.registry().changes());
+            }
+            News {
+                store: self.clone(),
+                partition,
+                channels,
+                listening: None,
+                retry_after: RECONNECT_AFTER,
+            }
+        });
+        news.collect()
     }
 
     pub(super) async fn publish_change(&self, change: &str) -> Result<(), StoreError> {
-        let mut connection = self.shared.pool.get().await?;
-        let mut publish = redis::cmd("PUBLISH");
-        publish.arg(keys::CHANGES).arg(change);
+        let registry = self.registry();
+        let mut connection = registry.link().own_connection().await?;
+        let mut publish = redis::cmd(registry.publish());
+        publish.arg(registry.changes()).arg(change);
         Ok(publish.exec_async(&mut connection).await?)
     }
 }
 
 impl News {
+    /// The partition whose news these are.
+    pub fn partition(&self) -> u8 {
+        self.partition
+    }
+
     /// The next piece of news. Never ends: a lost connection is news, too, and
     /// is made again.
     pub async fn next(&mut self) -> Notice {
@@ -101,10 +120,10 @@ impl News {
                     }
                 }
             };
-            match listening.heard(self.timeout).await {
-                Some(Some(notice)) => return notice,
-                Some(None) => {}
-                None => {
+            match listening.heard(self.store.shared.timeout).await {
+                Heard::Notice(notice) => return notice,
+                Heard::Nothing => {}
+                Heard::End => {
                     self.listening = None;
                     return Notice::Disconnected;
                 }
@@ -113,40 +132,82 @@ impl News {
     }
 
     async fn subscribe(&self) -> Result<Listening, RedisError> {
-        let subscribing = async {
-            let (mut sink, messages) = self.client.get_async_pubsub().await?.split();
-            sink.subscribe(&self.channels[..]).await?;
-            Ok(Listening {
-                sink,
-                messages,
-                ping_at: Instant::now() + PING_EVERY,
-            })
-        };
         let timed_out = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
-        timeout(self.timeout, subscribing)
+        timeout(self.store.shared.timeout, self.listen())
             .await
             .map_err(timed_out)?
     }
+
+    async fn listen(&self) -> Result<Listening, RedisError> {
+        let master = self.store.at(self.partition).link().master().await?;
+        let info = master.get_connection_info().clone();
+        // Only this protocol has messages beside the answers to commands.
+        let settings = info.redis_settings().clone();
+        let info = info.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3));
+        let (sender, messages) = mpsc::unbounded_channel();
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.store.shared.timeout))
+            .set_response_timeout(Some(self.store.shared.timeout))
+            .set_push_sender(sender);
+        let mut connection = redis::Client::open(info)?
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
+        let word = if self.store.shared.in_cluster {
+            "SSUBSCRIBE"
+        } else {
+            "SUBSCRIBE"
+        };
+        for channel in &self.channels {
+            let mut subscribe = redis::cmd(word);
+            subscribe.arg(channel).exec_async(&mut connection).await?;
+        }
+        Ok(Listening {
+            connection,
+            messages,
+            ping_at: Instant::now() + PING_EVERY,
+        })
+    }
+}
+
+/// What came of listening for a while.
+enum Heard {
+    Notice(Notice),
+    Nothing,
+    End,
 }
 
 impl Listening {
-    /// A message, nothing (the connection is fine), or `None`: it is lost.
-    async fn heard(&mut self, ping_timeout: Duration) -> Option<Option<Notice>> {
+    async fn heard(&mut self, ping_timeout: Duration) -> Heard {
         tokio::select! {
-            message = self.messages.next() => message.map(|message| parsed(&message)),
+            message = self.messages.recv() => message.map_or(Heard::End, |message| heard(&message)),
             () = sleep_until(self.ping_at) => {
                 self.ping_at = Instant::now() + PING_EVERY;
-                let pong = timeout(ping_timeout, self.sink.ping::<redis::Value>()).await;
-                matches!(pong, Ok(Ok(_))).then_some(None)
+                let ping = redis::cmd("PING");
+                let pong = ping.query_async::<Value>(&mut self.connection);
+                match timeout(ping_timeout, pong).await {
+                    Ok(Ok(_)) => Heard::Nothing,
+                    _ => Heard::End,
+                }
             }
         }
     }
 }
 
+fn heard(message: &PushInfo) -> Heard {
+    match message.kind {
+        PushKind::Message | PushKind::SMessage => {
+            parsed(&message.data).map_or(Heard::Nothing, Heard::Notice)
+        }
+        // Another server has the partition by now.
+        PushKind::Disconnection | PushKind::SUnsubscribe => Heard::End,
+        _ => Heard::Nothing,
+    }
+}
+
 /// What a message says: `<run> <state>`, `flow <id>`, `key <id>`. Anything
 /// else is not for us.
-fn parsed(message: &Msg) -> Option<Notice> {
-    let text: String = message.get_payload().ok()?;
+fn parsed(data: &[Value]) -> Option<Notice> {
+    let text: String = from_redis_value(data.get(1)?.clone()).ok()?;
     let (first, second) = text.split_once(' ')?;
     match first {
         "flow" => Some(Notice::FlowChanged(second.parse().ok()?)),

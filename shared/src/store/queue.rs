@@ -10,12 +10,13 @@ use super::{
     connect::unexpected,
     held::Lease,
     keys,
+    partition::Partition,
     reader::Delivered,
-    scripts::{Call, SCRIPTS},
+    scripts::{Call, SCRIPTS, Script},
 };
 use crate::{
     id::{FlowId, ProcessId, WorkerTag},
-    run::{RunError, RunState, StartRequest},
+    run::{Priority, RunError, RunState, StartRequest},
 };
 
 /// How many pending entries one sweep looks at.
@@ -49,6 +50,25 @@ pub struct Claimed {
     pub claimed_at: u64,
 }
 
+/// A look for runs of silent workers in one queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Sweep<'s> {
+    /// The partition of the queue.
+    pub partition: u8,
+    /// Its worker tag.
+    pub tag: &'s WorkerTag,
+    /// Its priority.
+    pub priority: Priority,
+    /// Who looks.
+    pub worker: ProcessId,
+    /// How long a worker may be silent.
+    pub lease: Duration,
+    /// After so many claims without a step ending in between a run is set aside.
+    pub claims_max: u32,
+    /// How long the record of a run is kept that ends here.
+    pub retention: Duration,
+}
+
 /// What a sweep of silent workers' runs came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reaped {
@@ -61,59 +81,58 @@ pub struct Reaped {
 }
 
 impl Store {
-    /// Takes up to `room` runs that wait for a worker with one of `tags`.
+    /// Takes up to `room` runs of a partition that wait for a worker with one of
+    /// `tags`, the priorities and tags in this order.
     ///
     /// # Errors
     /// After [`StoreError::Unavailable`] runs may have been claimed for
     /// nobody; they come back when their leases expire.
     pub async fn claim(
         &self,
+        partition: u8,
         tags: &[WorkerTag],
+        order: [Priority; 3],
         worker: ProcessId,
         room: usize,
     ) -> Result<Vec<Claimed>, StoreError> {
-        let mut call = Call::new(&SCRIPTS.claim);
-        for tag in tags {
-            call = call.key(keys::queue(tag));
+        let partition = self.at(partition);
+        let mut call = partition.call(&SCRIPTS.claim);
+        for queue in queues(tags, order) {
+            call = call.key(partition.queue(&queue));
         }
         let call = call.argument(worker.to_string()).number(room as u64);
-        self.claimed(call.invoke(self.link()).await?).await
+        self.claimed(call.invoke().await?).await
     }
 
-    /// Takes the runs of entries that a blocking read delivered to `worker`.
+    /// Takes the runs of entries that a blocking read of a partition delivered
+    /// to `worker`.
     ///
     /// # Errors
     /// As [`Store::claim`].
     pub async fn begin(
         &self,
+        partition: u8,
         delivered: &[Delivered],
         worker: ProcessId,
     ) -> Result<Vec<Claimed>, StoreError> {
-        let mut call = Call::new(&SCRIPTS.begin).argument(worker.to_string());
-        for Delivered { stream, entry, run } in delivered {
-            call = call.key(stream.clone());
-            call = call.argument(entry.as_str()).argument(run.as_str());
-        }
-        self.claimed(call.invoke(self.link()).await?).await
+        let call = about(self.at(partition), &SCRIPTS.begin, delivered, worker);
+        self.claimed(call.invoke().await?).await
     }
 
-    /// Puts runs that were delivered to `worker`, and that it does not execute,
-    /// back into their queues.
+    /// Puts runs of a partition that were delivered to `worker`, and that it
+    /// does not execute, back into their queues.
     ///
     /// # Errors
     /// Fails where Redis does; the entries then come back when their leases
     /// expire.
     pub async fn hand_back(
         &self,
+        partition: u8,
         delivered: &[Delivered],
         worker: ProcessId,
     ) -> Result<(), StoreError> {
-        let mut call = Call::new(&SCRIPTS.hand_back).argument(worker.to_string());
-        for Delivered { stream, entry, run } in delivered {
-            call = call.key(stream.clone());
-            call = call.argument(entry.as_str()).argument(run.as_str());
-        }
-        call.invoke(self.link()).await?;
+        let call = about(self.at(partition), &SCRIPTS.hand_back, delivered, worker);
+        call.invoke().await?;
         Ok(())
     }
 
@@ -160,48 +179,50 @@ impl Store {
             .await
     }
 
-    /// Queues runs that are due. Says how many were, and how long it is until
-    /// the next one.
+    /// Queues runs of a partition that are due. Says how many were, and how long
+    /// it is until the next one. One that finds no room and does not wait for
+    /// any ends, and its record is kept for `retention`.
     ///
     /// # Errors
     /// Fails where Redis does.
-    pub async fn promote(&self) -> Result<(u64, Option<Duration>), StoreError> {
-        let call = Call::new(&SCRIPTS.promote)
-            .key(keys::delayed())
-            .number(PROMOTED_PER_CALL);
-        let answer = call.invoke(self.link()).await?;
+    pub async fn promote(
+        &self,
+        partition: u8,
+        retention: Duration,
+    ) -> Result<(u64, Option<Duration>), StoreError> {
+        let partition = self.at(partition);
+        let call = partition
+            .call(&SCRIPTS.promote)
+            .key(partition.delayed())
+            .number(PROMOTED_PER_CALL)
+            .number(retention.as_millis() as u64);
         let (due, next_ms): (u64, i64) =
-            from_redis_value(answer).map_err(|_| unexpected("promote"))?;
+            from_redis_value(call.invoke().await?).map_err(|_| unexpected("promote"))?;
         let next = u64::try_from(next_ms).ok().map(Duration::from_millis);
         Ok((due, next))
     }
 
-    /// Takes runs away from workers that were silent for `lease`, one batch of
-    /// them, going on at `cursor` (`0-0` to start). A run that was claimed
+    /// Takes runs away from workers that were silent for `lease`, in one batch of
+    /// a queue, going on at `cursor` (`0-0` to start). A run that was claimed
     /// `claims_max` times is set aside.
     ///
     /// # Errors
     /// Fails where Redis does.
-    pub async fn reap(
-        &self,
-        tag: &WorkerTag,
-        worker: ProcessId,
-        lease: Duration,
-        cursor: &str,
-        claims_max: u32,
-        retention: Duration,
-    ) -> Result<Reaped, StoreError> {
-        let call = Call::new(&SCRIPTS.reap)
-            .key(keys::queue(tag))
-            .key(keys::sweeps(tag))
-            .argument(worker.to_string())
-            .number(lease.as_millis() as u64)
+    pub async fn reap(&self, sweep: &Sweep<'_>, cursor: &str) -> Result<Reaped, StoreError> {
+        let partition = self.at(sweep.partition);
+        let queue = keys::queue_name(sweep.tag, sweep.priority);
+        let call = partition
+            .call(&SCRIPTS.reap)
+            .key(partition.queue(&queue))
+            .key(partition.sweeps(&queue))
+            .argument(sweep.worker.to_string())
+            .number(sweep.lease.as_millis() as u64)
             .argument(cursor)
             .number(REAPED_PER_CALL)
-            .number(claims_max.into())
-            .number(retention.as_millis() as u64);
-        let answer = call.invoke(self.link()).await?;
-        let (cursor, queued, dead) = from_redis_value(answer).map_err(|_| unexpected("reap"))?;
+            .number(sweep.claims_max.into())
+            .number(sweep.retention.as_millis() as u64);
+        let (cursor, queued, dead) =
+            from_redis_value(call.invoke().await?).map_err(|_| unexpected("reap"))?;
         Ok(Reaped {
             cursor,
             queued,
@@ -209,27 +230,51 @@ impl Store {
         })
     }
 
-    /// Forgets consumers of the queues that hold nothing and were silent for
-    /// `silent`, and `leaving` at once if it holds nothing.
+    /// Forgets consumers of a partition's queues that hold nothing and were
+    /// silent for `silent`, and `leaving` at once if it holds nothing.
     ///
     /// # Errors
     /// Fails where Redis does.
     pub async fn forget_consumers(
         &self,
+        partition: u8,
         tags: &[WorkerTag],
         silent: Duration,
         leaving: Option<ProcessId>,
     ) -> Result<u64, StoreError> {
-        let mut call = Call::new(&SCRIPTS.forget);
-        for tag in tags {
-            call = call.key(keys::queue(tag));
+        let partition = self.at(partition);
+        let mut call = partition.call(&SCRIPTS.forget);
+        for queue in queues(tags, Priority::ALL) {
+            call = call.key(partition.queue(&queue));
         }
         let call = call
             .number(silent.as_millis() as u64)
             .argument(leaving.map_or_else(String::new, |worker| worker.to_string()));
-        let answer = call.invoke(self.link()).await?;
-        from_redis_value(answer).map_err(|_| unexpected("forget"))
+        from_redis_value(call.invoke().await?).map_err(|_| unexpected("forget"))
     }
+}
+
+/// The names of the queues of tags, those of the first priority first.
+pub(super) fn queues(tags: &[WorkerTag], order: [Priority; 3]) -> impl Iterator<Item = String> {
+    order.into_iter().flat_map(move |priority| {
+        let names = tags.iter().map(move |tag| keys::queue_name(tag, priority));
+        names.collect::<Vec<_>>()
+    })
+}
+
+/// The call of a script about entries that were delivered to `worker`.
+fn about<'p>(
+    partition: &'p Partition,
+    script: &'static Script,
+    delivered: &[Delivered],
+    worker: ProcessId,
+) -> Call<'p> {
+    let mut call = partition.call(script).argument(worker.to_string());
+    for Delivered { stream, entry, run } in delivered {
+        call = call.key(stream.clone());
+        call = call.argument(entry.as_str()).argument(run.as_str());
+    }
+    call
 }
 
 fn decoded(

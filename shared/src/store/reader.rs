@@ -4,11 +4,19 @@
 use std::time::Duration;
 
 use redis::{
-    AsyncConnectionConfig, Client, RedisError, Value, aio::MultiplexedConnection, from_redis_value,
+    AsyncConnectionConfig, RedisError, Value, aio::MultiplexedConnection, from_redis_value,
 };
 
-use super::{Store, StoreError, connect::unexpected, keys};
-use crate::id::{ProcessId, RunId, WorkerTag};
+use super::{
+    Store, StoreError,
+    connect::{open, unexpected},
+    keys,
+    queue::queues,
+};
+use crate::{
+    id::{ProcessId, RunId, WorkerTag},
+    run::Priority,
+};
 
 /// How much longer than asked a blocking read may take before its connection
 /// counts as dead. Generous: older servers start the time anew when a client
@@ -31,9 +39,10 @@ impl Delivered {
     }
 }
 
-/// Waits for runs in the queues of some tags.
+/// Waits for runs in a partition's queues of some tags.
 pub struct QueueReader {
-    client: Client,
+    store: Store,
+    partition: u8,
     streams: Vec<String>,
     worker: ProcessId,
     block: Duration,
@@ -44,13 +53,17 @@ impl Store {
     /// A reader for `worker` that waits at most `block` at a time.
     pub fn queue_reader(
         &self,
+        partition: u8,
         tags: &[WorkerTag],
         worker: ProcessId,
         block: Duration,
     ) -> QueueReader {
         QueueReader {
-            client: self.shared.client.clone(),
-            streams: tags.iter().map(keys::queue).collect(),
+            store: self.clone(),
+            partition,
+            streams: queues(tags, Priority::ALL)
+                .map(|queue| self.at(partition).queue(&queue))
+                .collect(),
             worker,
             block,
             connection: None,
@@ -105,10 +118,8 @@ impl QueueReader {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(MARGIN))
             .set_response_timeout(Some(self.block + MARGIN));
-        let opening = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config);
-        let connection = self.connection.insert(opening.await?);
+        let link = self.store.at(self.partition).link();
+        let connection = self.connection.insert(open(link, &config).await?);
         let command = read_command(&self.streams, self.worker, None);
         command.query_async(connection).await
     }

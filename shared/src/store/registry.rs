@@ -4,12 +4,7 @@
 use redis::{AsyncTypedCommands, from_redis_value};
 use sha2::{Digest, Sha256};
 
-use super::{
-    Store, StoreError,
-    connect::unexpected,
-    keys,
-    scripts::{Call, SCRIPTS},
-};
+use super::{Store, StoreError, connect::unexpected, scripts::SCRIPTS};
 use crate::{
     access::Key,
     flow::Flow,
@@ -32,16 +27,18 @@ impl Store {
     /// # Errors
     /// Fails where Redis does.
     pub async fn publish_flow(&self, flow: &Flow, source: &str) -> Result<Published, StoreError> {
-        let key = keys::flow(&flow.id);
+        let registry = self.registry();
+        let key = registry.flow(&flow.id);
         let text = serde_json::to_string(flow)
             .map_err(|_| StoreError::corrupt(&*key, "a flow that can be stored"))?;
         let digest: [u8; 32] = Sha256::digest(source).into();
-        let call = Call::new(&SCRIPTS.publish)
+        let call = registry
+            .call(&SCRIPTS.publish)
             .key(key)
             .argument(text)
             .argument(source)
             .argument(digest);
-        let answer = call.invoke(self.link()).await?;
+        let answer = call.invoke().await?;
         let (version, created) = from_redis_value(answer).map_err(|_| unexpected("publish"))?;
         self.publish_change(&format!("flow {}", flow.id)).await?;
         Ok(Published { version, created })
@@ -53,8 +50,8 @@ impl Store {
     /// Fails where Redis does, or where the flow does not decode.
     pub async fn latest_flow(&self, id: &FlowId) -> Result<Option<(u32, Flow)>, StoreError> {
         let mut read = redis::cmd("HGET");
-        read.arg(keys::flow(id)).arg("latest");
-        let Some(version) = self.link().ask(&read).await? else {
+        read.arg(self.registry().flow(id)).arg("latest");
+        let Some(version) = self.registry().link().ask(&read).await? else {
             return Ok(None);
         };
         let flow = self.flow_version(id, version).await?;
@@ -70,10 +67,10 @@ impl Store {
         id: &FlowId,
         version: u32,
     ) -> Result<Option<Flow>, StoreError> {
-        let key = keys::flow(id);
+        let key = self.registry().flow(id);
         let mut read = redis::cmd("HGET");
         read.arg(&key).arg(format!("flow:{version}"));
-        let text: Option<String> = self.link().ask(&read).await?;
+        let text: Option<String> = self.registry().link().ask(&read).await?;
         let flow = text.map(|text| serde_json::from_str(&text)).transpose();
         flow.map_err(|_| StoreError::corrupt(key, "a flow"))
     }
@@ -83,10 +80,10 @@ impl Store {
     /// # Errors
     /// Fails where Redis does.
     pub async fn put_key(&self, key: &Key) -> Result<(), StoreError> {
-        let name = keys::key(&key.id);
+        let name = self.registry().key(&key.id);
         let text = serde_json::to_string(key)
             .map_err(|_| StoreError::corrupt(&*name, "a key that can be stored"))?;
-        let mut connection = self.shared.pool.get().await?;
+        let mut connection = self.registry().link().own_connection().await?;
         connection.set(name, text).await?;
         drop(connection);
         self.publish_change(&format!("key {}", key.id)).await
@@ -97,8 +94,12 @@ impl Store {
     /// # Errors
     /// Fails where Redis does, or where the key does not decode.
     pub async fn key(&self, id: &KeyId) -> Result<Option<Key>, StoreError> {
-        let name = keys::key(id);
-        let text: Option<String> = self.link().ask(redis::cmd("GET").arg(&name)).await?;
+        let name = self.registry().key(id);
+        let text: Option<String> = self
+            .registry()
+            .link()
+            .ask(redis::cmd("GET").arg(&name))
+            .await?;
         let key = text.map(|text| serde_json::from_str(&text)).transpose();
         key.map_err(|_| StoreError::corrupt(name, "a key"))
     }
@@ -108,8 +109,8 @@ impl Store {
     /// # Errors
     /// Fails where Redis does.
     pub async fn delete_key(&self, id: &KeyId) -> Result<bool, StoreError> {
-        let mut connection = self.shared.pool.get().await?;
-        let deleted = connection.del(keys::key(id)).await? > 0;
+        let mut connection = self.registry().link().own_connection().await?;
+        let deleted = connection.del(self.registry().key(id)).await? > 0;
         drop(connection);
         self.publish_change(&format!("key {id}")).await?;
         Ok(deleted)

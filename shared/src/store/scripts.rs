@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use redis::{RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
 
-use super::{keys, link::Link};
+use super::{link::is_elsewhere, partition::Partition};
 
 /// A script and the name by which the server knows it.
 pub(super) struct Script {
@@ -29,6 +29,7 @@ pub(super) struct Scripts {
     pub(super) enqueue: Script,
     pub(super) finish: Script,
     pub(super) forget: Script,
+    pub(super) heal: Script,
     pub(super) hand_back: Script,
     pub(super) promote: Script,
     pub(super) publish: Script,
@@ -46,6 +47,7 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     enqueue: script(include_str!("scripts/enqueue.lua")),
     finish: script(include_str!("scripts/finish.lua")),
     forget: script(include_str!("scripts/forget.lua")),
+    heal: script(include_str!("scripts/heal.lua")),
     hand_back: script(include_str!("scripts/hand_back.lua")),
     promote: script(include_str!("scripts/promote.lua")),
     publish: script(include_str!("scripts/publish.lua")),
@@ -55,7 +57,7 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
 });
 
 impl Scripts {
-    fn all(&self) -> [&Script; 14] {
+    fn all(&self) -> [&Script; 15] {
         [
             &self.begin,
             &self.beat,
@@ -65,6 +67,7 @@ impl Scripts {
             &self.enqueue,
             &self.finish,
             &self.forget,
+            &self.heal,
             &self.hand_back,
             &self.promote,
             &self.publish,
@@ -91,20 +94,22 @@ impl Scripts {
     }
 }
 
-/// One call of a script: its keys and its arguments behind those that every
-/// script has.
-pub(super) struct Call<'s> {
-    script: &'s Script,
+/// One call of a script on a partition: its keys, and its arguments behind
+/// those that every script has.
+pub(super) struct Call<'p> {
+    script: &'static Script,
+    partition: &'p Partition,
     keys: Vec<String>,
     arguments: Vec<Vec<u8>>,
 }
 
-impl<'s> Call<'s> {
-    pub(super) fn new(script: &'s Script) -> Self {
+impl<'p> Call<'p> {
+    pub(super) fn new(script: &'static Script, partition: &'p Partition) -> Self {
         Self {
             script,
+            partition,
             keys: Vec::new(),
-            arguments: vec![keys::PREFIX.into(), keys::GROUP.into()],
+            arguments: vec![partition.prefix().into(), partition.publish().into()],
         }
     }
 
@@ -129,28 +134,47 @@ impl<'s> Call<'s> {
         command
     }
 
-    /// Runs the script. Where the server has forgotten it, loads all and runs
-    /// it then: NOSCRIPT comes before anything is executed.
-    pub(super) async fn invoke(&self, link: &Link) -> Result<Value, RedisError> {
-        let mut connection = link.connection().await?;
-        let command = self.command();
-        let mut answer = command.query_async(&mut connection).await;
-        if answer.as_ref().is_err_and(is_noscript) {
-            SCRIPTS.load(&mut connection).await?;
-            answer = command.query_async(&mut connection).await;
+    /// Runs the script. Where another server has the partition by now, nothing
+    /// was executed, and that one is asked.
+    pub(super) async fn invoke(&self) -> Result<Value, RedisError> {
+        match self.invoke_once().await {
+            Err(error) if is_elsewhere(&error) => self.invoke_once().await,
+            answer => answer,
         }
-        link.observe(answer)
     }
 
-    /// Runs many calls in one round trip. Each has an answer of its own; those
-    /// that the server had no script for are sent again after loading all.
+    async fn invoke_once(&self) -> Result<Value, RedisError> {
+        let link = self.partition.link();
+        let mut connection = link.connection().await?;
+        link.observe(self.invoke_on(&mut connection).await)
+    }
+
+    /// Runs the script on a connection. Where the server has forgotten it,
+    /// loads all and runs it then: NOSCRIPT comes before anything is executed.
+    pub(super) async fn invoke_on(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<Value, RedisError> {
+        let command = self.command();
+        let mut answer = command.query_async(connection).await;
+        if answer.as_ref().is_err_and(is_noscript) {
+            SCRIPTS.load(connection).await?;
+            answer = command.query_async(connection).await;
+        }
+        answer
+    }
+
+    /// Runs many calls, all on this partition, in one round trip. Each has an
+    /// answer of its own; those that the server had no script for are sent again
+    /// after loading all.
     pub(super) async fn invoke_all(
         calls: &[Self],
-        link: &Link,
+        partition: &Partition,
     ) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
         if calls.is_empty() {
             return Ok(Vec::new());
         }
+        let link = partition.link();
         let mut connection = link.connection().await?;
         let indexes: Vec<usize> = (0..calls.len()).collect();
         let mut answers = link.observe(pipelined(calls, &indexes, &mut connection).await)?;

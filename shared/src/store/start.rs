@@ -1,16 +1,20 @@
-//! Accepting a start.
+//! Accepting starts.
 
-use redis::from_redis_value;
+use std::time::Duration;
+
+use redis::{Value, from_redis_value};
 
 use super::{
     Store, StoreError,
     connect::unexpected,
     keys,
+    partition::Partition,
     scripts::{Call, SCRIPTS},
 };
 use crate::{
+    flow::WhenFull,
     id::{FlowId, ProcessId, RunId, WorkerTag},
-    run::{RunState, StartRequest},
+    run::{Priority, RunState, StartRequest},
 };
 
 /// How long an idempotency key is remembered: 24 h.
@@ -22,8 +26,8 @@ const SENT_AGAIN_MAX: u32 = 2;
 /// A start to accept.
 #[derive(Clone, Debug)]
 pub struct Enqueue {
-    /// The id of the new run, drawn by the caller: the same call again is the
-    /// same run.
+    /// The id of the new run, drawn by the caller with [`Store::new_run`]: the
+    /// same call again is the same run.
     pub run: RunId,
     /// The flow.
     pub flow: FlowId,
@@ -31,6 +35,8 @@ pub struct Enqueue {
     pub version: u32,
     /// Which workers may take it.
     pub tag: WorkerTag,
+    /// How urgent it is.
+    pub priority: Priority,
     /// What the start brought.
     pub request: StartRequest,
     /// When it becomes due.
@@ -41,8 +47,13 @@ pub struct Enqueue {
     pub waiter: Option<ProcessId>,
     /// What makes a repeated start the same run.
     pub idempotency: Option<Idempotency>,
-    /// A queue that is as long as this takes no more.
-    pub queue_max: u64,
+    /// How many runs of the service may be on their way. With several
+    /// partitions each has its share.
+    pub open_max: u64,
+    /// How many runs of the flow may be on their way, likewise.
+    pub open_of_flow_max: u64,
+    /// How long the record of a run is kept that ends without room.
+    pub retention: Duration,
 }
 
 /// When a run becomes due.
@@ -63,6 +74,8 @@ pub struct GroupLimit {
     pub key: String,
     /// How many of them may execute at once.
     pub limit: u32,
+    /// What happens to a run beyond that.
+    pub when_full: WhenFull,
 }
 
 /// What makes a repeated start the same run.
@@ -89,8 +102,47 @@ pub enum Enqueued {
     },
     /// The idempotency key had come with another request before.
     OtherBody,
-    /// The queue takes no more.
-    QueueFull,
+    /// So many runs are on their way that no more are taken.
+    Full(TooMany),
+}
+
+/// How far there are too many runs, and how fast they become fewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany {
+    /// Of which runs.
+    pub scope: Scope,
+    /// How many must end before there is room for one.
+    pub excess: u64,
+    /// How many have ended lately.
+    pub ended: u64,
+    /// Within how many milliseconds.
+    pub within_ms: u64,
+}
+
+/// What a limit of runs is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All runs.
+    Service,
+    /// Those of one flow.
+    Flow,
+}
+
+impl TooMany {
+    /// The longest that a caller is told to stay away.
+    const AWAY_MAX_SECONDS: u64 = 3600;
+    /// What it is told where no run has ended lately, so that nobody can say.
+    const AWAY_UNKNOWN_SECONDS: u64 = 60;
+
+    /// After how many seconds there is room, if runs go on ending as fast as
+    /// they did; at least 1.
+    pub fn room_in_seconds(&self) -> u64 {
+        if self.ended == 0 {
+            return Self::AWAY_UNKNOWN_SECONDS;
+        }
+        let ms = self.excess.saturating_mul(self.within_ms) / self.ended;
+        ms.div_ceil(1000).clamp(1, Self::AWAY_MAX_SECONDS)
+    }
 }
 
 impl Store {
@@ -101,60 +153,105 @@ impl Store {
     /// Fails where Redis cannot be reached or has no room. After
     /// [`StoreError::Unavailable`] the run may exist all the same.
     pub async fn enqueue(&self, start: &Enqueue) -> Result<Enqueued, StoreError> {
-        let call = enqueue_call(start)?;
+        let call = call(self.of(start.run), start)?;
         let mut sent_again = 0;
-        let answer = loop {
-            match call.invoke(self.link()).await.map_err(StoreError::from) {
+        loop {
+            match call.invoke().await.map_err(StoreError::from) {
                 Err(StoreError::Unavailable(_)) if sent_again < SENT_AGAIN_MAX => sent_again += 1,
-                answer => break answer?,
+                answer => return enqueued(answer?),
             }
-        };
-        let words: Vec<String> = from_redis_value(answer).map_err(|_| unexpected("enqueue"))?;
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        match words[..] {
-            ["accepted", state] => Ok(Enqueued::Accepted {
-                state: state.parse().map_err(|_| unexpected("enqueue"))?,
-            }),
-            ["replayed", run] => Ok(Enqueued::Replayed {
-                run: run.parse().map_err(|_| unexpected("enqueue"))?,
-            }),
-            ["other_body"] => Ok(Enqueued::OtherBody),
-            ["full"] => Ok(Enqueued::QueueFull),
-            _ => Err(unexpected("enqueue")),
         }
     }
 }
 
-fn enqueue_call(start: &Enqueue) -> Result<Call<'static>, StoreError> {
+/// What the script answered.
+pub(super) fn enqueued(answer: Value) -> Result<Enqueued, StoreError> {
+    let words: Vec<String> = from_redis_value(answer).map_err(|_| unexpected("enqueue"))?;
+    let number = |word: &str| word.parse().map_err(|_| unexpected("enqueue"));
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["accepted", state] => Ok(Enqueued::Accepted {
+            state: state.parse().map_err(|_| unexpected("enqueue"))?,
+        }),
+        ["replayed", run] => Ok(Enqueued::Replayed {
+            run: run.parse().map_err(|_| unexpected("enqueue"))?,
+        }),
+        ["other_body"] => Ok(Enqueued::OtherBody),
+        ["full", scope, excess, ended, within_ms] => Ok(Enqueued::Full(TooMany {
+            scope: if scope == "flow" {
+                Scope::Flow
+            } else {
+                Scope::Service
+            },
+            excess: number(excess)?,
+            ended: number(ended)?,
+            within_ms: number(within_ms)?,
+        })),
+        _ => Err(unexpected("enqueue")),
+    }
+}
+
+/// The call that accepts a start.
+pub(super) fn call<'p>(partition: &'p Partition, start: &Enqueue) -> Result<Call<'p>, StoreError> {
+    let run = partition.run(start.run);
     let request = serde_json::to_vec(&start.request)
-        .map_err(|_| StoreError::corrupt(keys::run(start.run), "a request that can be stored"))?;
+        .map_err(|_| StoreError::corrupt(&*run, "a request that can be stored"))?;
     let idempotency = start.idempotency.as_ref();
     let record = idempotency.map_or("none", |idempotency| &idempotency.key);
+    let waiter = start.waiter.map(|waiter| waiter.to_string());
     let (delay_ms, due_at_ms) = match start.when {
         When::Now => (0, 0),
         When::After(delay_ms) => (delay_ms, 0),
         When::At(due_at_ms) => (0, due_at_ms),
     };
-    Ok(Call::new(&SCRIPTS.enqueue)
-        .key(keys::run(start.run))
-        .key(keys::queue(&start.tag))
-        .key(keys::delayed())
-        .key(keys::idempotency(record))
+    let limit = start.limit.as_ref();
+    Ok(partition
+        .call(&SCRIPTS.enqueue)
+        .key(run)
+        .key(partition.idempotency(record))
         .argument(start.run.to_string())
-        .argument(keys::queue_name(&start.tag))
+        .argument(keys::queue_name(&start.tag, start.priority))
         .argument(start.flow.as_str())
         .number(start.version.into())
         .argument(request)
-        .argument(
-            start
-                .waiter
-                .map_or_else(String::new, |waiter| waiter.to_string()),
-        )
+        .argument(waiter.unwrap_or_default())
         .number(idempotency.map_or(0, |_| IDEMPOTENCY_WINDOW_MS))
         .argument(idempotency.map_or("", |idempotency| &idempotency.fingerprint))
-        .number(start.queue_max)
+        .number(start.open_max)
+        .number(start.open_of_flow_max)
         .number(delay_ms)
         .number(due_at_ms)
-        .argument(start.limit.as_ref().map_or("", |limit| &limit.key))
-        .number(start.limit.as_ref().map_or(0, |limit| limit.limit.into())))
+        .argument(limit.map_or("", |limit| &limit.key))
+        .number(limit.map_or(0, |limit| limit.limit.into()))
+        .argument(
+            limit
+                .map_or(WhenFull::Queue, |limit| limit.when_full)
+                .as_str(),
+        )
+        .number(start.retention.as_millis() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn too_many(excess: u64, ended: u64, within_ms: u64) -> TooMany {
+        TooMany {
+            scope: Scope::Service,
+            excess,
+            ended,
+            within_ms,
+        }
+    }
+
+    #[test]
+    fn a_caller_is_told_to_come_back_when_enough_runs_will_have_ended() {
+        assert_eq!(too_many(1, 50, 25_000).room_in_seconds(), 1);
+        assert_eq!(too_many(30, 50, 25_000).room_in_seconds(), 15);
+        assert_eq!(too_many(1_000_000, 1, 25_000).room_in_seconds(), 3600);
+    }
+
+    #[test]
+    fn where_nothing_ends_nobody_can_say_when_there_is_room() {
+        assert_eq!(too_many(1, 0, 25_000).room_in_seconds(), 60);
+    }
 }

@@ -14,8 +14,9 @@ use axum::{
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use millstream_shared::{
-    id::{FlowId, RunId},
+    id::{FlowId, KeyId, RunId},
     run::{RunState, Status},
+    store::Durability,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -42,17 +43,24 @@ pub(super) struct Followed {
     pub(super) wait: Option<Wait>,
     /// The run was started before, by the same Idempotency-Key.
     pub(super) replayed: bool,
+    /// How safe its start was when it was accepted, where this answers it.
+    pub(super) durability: Option<Durability>,
 }
 
 impl Followed {
-    /// Looks for a run of the flow, and begins to wait for it if asked to.
+    /// Looks for a run of the flow, and begins to wait for it if asked to, for the
+    /// bearer of `key`.
     pub(super) async fn find(
         app: &Arc<App>,
         flow: &FlowId,
         run: RunId,
+        key: &KeyId,
         asked: Await,
     ) -> Result<Self, ApiError> {
-        let wait = asked.asked.then(|| app.waiting.begin(run)).transpose()?;
+        let wait = asked
+            .asked
+            .then(|| app.waiting.begin(run, key))
+            .transpose()?;
         let found = match wait {
             Some(_) => app.store.watch(run, app.instance).await?,
             None => app.store.run_state(run).await?,
@@ -67,6 +75,7 @@ impl Followed {
                     state,
                     wait,
                     replayed: false,
+                    durability: None,
                 })
             }
             _ => {
@@ -118,6 +127,12 @@ impl Followed {
                 "true".into(),
             );
         }
+        if let Some(durability) = self.durability {
+            insert(
+                HeaderName::from_static("x-durability"),
+                durability.to_string(),
+            );
+        }
         head
     }
 }
@@ -156,6 +171,7 @@ mod tests {
             state: RunState::Queued,
             wait: None,
             replayed: true,
+            durability: Some(Durability::Fsync),
         };
         let head = followed.head("/invision", &"sales".parse().unwrap());
         assert_eq!(
@@ -164,5 +180,6 @@ mod tests {
         );
         assert_eq!(head["x-run-id"], "018f0e7a-0000-7000-8000-000000000000");
         assert_eq!(head["idempotency-replayed"], "true");
+        assert_eq!(head["x-durability"], "fsync");
     }
 }

@@ -9,9 +9,9 @@ use millstream_shared::{
         Flow,
         expression::{Scope, render_text},
     },
-    id::{FlowId, KeyId, RunId},
+    id::{FlowId, KeyId},
     run::StartRequest,
-    store::{Enqueue, Enqueued, GroupLimit, Idempotency},
+    store::{Durability, Durable, Enqueue, Enqueued, GroupLimit, Idempotency, StoreError},
 };
 use serde_json::json;
 
@@ -44,7 +44,7 @@ pub(crate) async fn start(
     let options = StartOptions::read(&query, &headers, clock::now_ms())?;
     let request = start_body::read(&body, &published.flow)?;
     let idempotency = options.idempotency(caller.key_id(), &flow, &body);
-    let started = begin(&app, &published, &options, request, idempotency).await;
+    let started = begin(&app, &published, &options, &caller, request, idempotency).await;
     count(&started);
     Ok(started?.reply(&app, &flow, options.wait).await)
 }
@@ -66,30 +66,40 @@ async fn begin(
     app: &Arc<App>,
     published: &PublishedFlow,
     options: &StartOptions,
+    caller: &Caller,
     request: StartRequest,
     idempotency: Option<Idempotency>,
 ) -> Result<Followed, ApiError> {
     let flow = &published.flow;
-    let run = RunId::new();
+    let limit = group_limit(flow, &request)?;
+    // Runs that count against one limit, and repetitions, meet in one partition.
+    let together = limit.is_some() || idempotency.is_some();
+    let run = app.store.new_run(&flow.id, together);
     // The wait begins before the run exists, so that its end cannot be missed.
     let wait = options
         .wait
         .asked
-        .then(|| app.waiting.begin(run))
+        .then(|| app.waiting.begin(run, caller.key_id()))
         .transpose()?;
     let enqueue = Enqueue {
         run,
         flow: flow.id.clone(),
         version: published.version,
         tag: flow.worker_tag.clone(),
-        limit: group_limit(flow, &request)?,
+        priority: options.priority,
+        limit,
         request,
         when: options.when,
         waiter: wait.is_some().then_some(app.instance),
         idempotency,
-        queue_max: app.queue_max,
+        open_max: app.limits.open_max(together, app.store.partitions()),
+        open_of_flow_max: app
+            .limits
+            .open_of_flow_max(flow, together, app.store.partitions()),
+        retention: app.retention,
     };
-    match app.store.enqueue(&enqueue).await? {
+    let Durable { enqueued, reached } = enqueue_as_asked(app, &enqueue, options.durability).await?;
+    match enqueued {
         Enqueued::Accepted { state } => {
             if let Some(wait) = &wait {
                 wait.accepted(state);
@@ -99,17 +109,33 @@ async fn begin(
                 state,
                 wait,
                 replayed: false,
+                durability: Some(reached),
             })
         }
         Enqueued::Replayed { run } => {
-            let found = Followed::find(app, &flow.id, run, options.wait).await?;
+            let found = Followed::find(app, &flow.id, run, caller.key_id(), options.wait).await?;
             Ok(Followed {
                 replayed: true,
                 ..found
             })
         }
         Enqueued::OtherBody => Err(ApiError::OtherBody),
-        Enqueued::QueueFull => Err(ApiError::QueueFull),
+        Enqueued::Full(too_many) => Err(ApiError::QueueFull(too_many)),
+    }
+}
+
+/// Puts the run on its queue. That a server cannot make it as durable as asked
+/// is something that the caller has to know before it is accepted.
+async fn enqueue_as_asked(
+    app: &App,
+    enqueue: &Enqueue,
+    asked: Durability,
+) -> Result<Durable, ApiError> {
+    match app.store.enqueue_durably(enqueue, asked).await {
+        Err(StoreError::Unsuitable(why)) => Err(ApiError::NotSupported(format!(
+            "`durability={asked}` cannot be had: {why}"
+        ))),
+        answer => Ok(answer?),
     }
 }
 
@@ -131,8 +157,11 @@ fn group_limit(flow: &Flow, request: &StartRequest) -> Result<Option<GroupLimit>
             format!("{}:{}", flow.id, group_value(value))
         }
     };
-    let limit = concurrency.limit;
-    Ok(Some(GroupLimit { key: group, limit }))
+    Ok(Some(GroupLimit {
+        key: group,
+        limit: concurrency.limit,
+        when_full: concurrency.when_full,
+    }))
 }
 
 /// The value as a part of a key in the store: short, and without spaces.
@@ -166,6 +195,8 @@ mod tests {
                 limit: None,
             },
             when: millstream_shared::store::When::Now,
+            priority: millstream_shared::run::Priority::Normal,
+            durability: Durability::Memory,
             idempotency_key: Some(key.to_owned()),
         };
         let made = |caller: &str, flow: &str, key: &str, body: &str| {

@@ -217,6 +217,7 @@ mod tests {
             description: None,
             inputs: IndexMap::new(),
             concurrency: None,
+            queue_limit: None,
             timeout: None,
             worker_tag: Default::default(),
             steps: vec![load],

@@ -1,11 +1,14 @@
 //! What a start asks for beside its body: when the run is due, whether the
 //! caller waits, and what makes the request the same as an earlier one.
 
-use std::time::Duration;
+use std::{fmt::Display, str::FromStr, time::Duration};
 
 use axum::http::HeaderMap;
 use chrono::DateTime;
-use millstream_shared::store::When;
+use millstream_shared::{
+    run::Priority,
+    store::{Durability, When},
+};
 
 use crate::{
     error::ApiError,
@@ -22,6 +25,8 @@ const IDEMPOTENCY_KEY_MAX: usize = 255;
 pub(super) struct StartOptions {
     pub(super) wait: Await,
     pub(super) when: When,
+    pub(super) priority: Priority,
+    pub(super) durability: Durability,
     pub(super) idempotency_key: Option<String>,
 }
 
@@ -29,27 +34,29 @@ impl StartOptions {
     /// Reads the query and the headers of a start that came at `now_ms`,
     /// milliseconds since 1970.
     pub(super) fn read(query: &Query, headers: &HeaderMap, now_ms: u64) -> Result<Self, ApiError> {
-        check_priority(query)?;
         Ok(Self {
             wait: Await::read(query, headers)?,
             when: due(query, now_ms)?,
+            priority: word(query, "priority")?.unwrap_or_default(),
+            durability: word(query, "durability")?.unwrap_or(Durability::Memory),
             idempotency_key: idempotency_key(headers)?,
         })
     }
 }
 
-/// Runs are all of one priority: to take another one for it without a word
-/// would be a promise that nobody keeps.
-fn check_priority(query: &Query) -> Result<(), ApiError> {
-    let Some(priority) = query.one("priority")? else {
-        return Ok(());
+/// A parameter that is one of a few words, in any case.
+fn word<T>(query: &Query, name: &str) -> Result<Option<T>, ApiError>
+where
+    T: FromStr<Err: Display>,
+{
+    let Some(value) = query.one(name)? else {
+        return Ok(None);
     };
-    match priority.to_ascii_lowercase().as_str() {
-        "normal" => Ok(()),
-        "low" | "high" => Err(ApiError::NotSupported(
-            "query parameter `priority` can only be `normal`: others are not supported yet".into(),
-        )),
-        _ => Err(invalid("priority", "must be `normal`")),
+    match value.to_ascii_lowercase().parse() {
+        Ok(word) => Ok(Some(word)),
+        Err(error) => Err(ApiError::InvalidParameter(format!(
+            "query parameter `{name}`: {error}"
+        ))),
     }
 }
 
@@ -163,16 +170,17 @@ mod tests {
     }
 
     #[test]
-    fn a_priority_that_nobody_would_heed_is_refused() {
-        assert!(read("priority=Normal").is_ok());
-        assert!(matches!(
-            read("priority=high"),
-            Err(ApiError::NotSupported(_))
-        ));
-        assert!(matches!(
-            read("priority=9"),
-            Err(ApiError::InvalidParameter(_))
-        ));
+    fn priority_and_durability_are_words_in_any_case() {
+        let options = read("priority=High&DURABILITY=fsync").unwrap();
+        assert_eq!(options.priority, Priority::High);
+        assert_eq!(options.durability, Durability::Fsync);
+        let options = read("").unwrap();
+        assert_eq!(options.priority, Priority::Normal);
+        assert_eq!(options.durability, Durability::Memory);
+        for (query, name) in [("priority=9", "priority"), ("durability=", "durability")] {
+            let error = read(query).unwrap_err().to_string();
+            assert!(error.contains(&format!("`{name}`")), "{error}");
+        }
     }
 
     #[test]

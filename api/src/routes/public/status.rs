@@ -27,6 +27,6 @@ pub(crate) async fn status(
 ) -> Result<Response, ApiError> {
     caller.require(Right::Read, &flow)?;
     let asked = Await::read(&query, &headers)?;
-    let followed = Followed::find(&app, &flow, run, asked).await?;
+    let followed = Followed::find(&app, &flow, run, caller.key_id(), asked).await?;
     Ok(followed.reply(&app, &flow, asked).await)
 }

@@ -23,6 +23,9 @@ pub const INPUTS_MAX: usize = 200;
 /// The highest limit of runs at once.
 const CONCURRENCY_MAX: u32 = 10_000;
 
+/// The highest limit of runs on their way.
+const QUEUE_LIMIT_MAX: u32 = 1_000_000;
+
 /// All that is wrong with `flow`.
 pub(super) fn findings(flow: &Flow) -> Vec<Finding> {
     let root = Path::default();
@@ -35,6 +38,7 @@ pub(super) fn findings(flow: &Flow) -> Vec<Finding> {
     }
     inputs::check(&flow.inputs, &root.member("inputs"), &mut findings);
     concurrency(flow, &mut findings);
+    queue_limit(flow, &mut findings);
     timeout(flow.timeout, &root, &mut findings);
     unique(&steps, &mut findings);
     for (path, step) in &steps {
@@ -94,6 +98,15 @@ fn concurrency(flow: &Flow, findings: &mut Vec<Finding>) {
             concurrency.limit
         );
         findings.push(Finding::new(path, message));
+    }
+}
+
+fn queue_limit(flow: &Flow, findings: &mut Vec<Finding>) {
+    if let Some(limit) = flow.queue_limit
+        && !(1..=QUEUE_LIMIT_MAX).contains(&limit)
+    {
+        let message = format!("must be from 1 to {QUEUE_LIMIT_MAX}, not {limit}");
+        findings.push(Finding::new(Path::default().member("queue_limit"), message));
     }
 }
 
@@ -342,6 +355,7 @@ output: '{{ steps.h }}'
 id: f
 timeout: 0s
 concurrency: { limit: 0 }
+queue_limit: 0
 steps:
   - id: a
     timeout: 0ms
@@ -355,12 +369,13 @@ steps:
             &[
                 "2:10 timeout: must be at least `1ms`",
                 "3:23 concurrency.limit: must be from 1 to 10000, not 0",
-                "6:14 steps[0].timeout: must be at least `1ms`",
-                "7:12 steps[0].retry: the first wait, 5s, is longer than the longest, 1s",
-                "7:24 steps[0].retry.attempts: must be from 1 to 100, not 0",
-                "8:10 steps[0].set: must have at least one value",
-                "9:11 steps[0].when: is an expression by itself: write it without `{{ }}`",
-                "10:17 steps[0].args.x[0]: an argument's default is a value: it cannot have `{{ }}`",
+                "4:14 queue_limit: must be from 1 to 1000000, not 0",
+                "7:14 steps[0].timeout: must be at least `1ms`",
+                "8:12 steps[0].retry: the first wait, 5s, is longer than the longest, 1s",
+                "8:24 steps[0].retry.attempts: must be from 1 to 100, not 0",
+                "9:10 steps[0].set: must have at least one value",
+                "10:11 steps[0].when: is an expression by itself: write it without `{{ }}`",
+                "11:17 steps[0].args.x[0]: an argument's default is a value: it cannot have `{{ }}`",
             ],
         );
     }

@@ -8,7 +8,7 @@
 --
 -- Returns 'cancelled', 'requested', 'final' (it had ended), or 'unknown'.
 local run, delayed, id = KEYS[1], KEYS[2], ARGV[3]
-local h = redis.call('HMGET', run, 'state', 'entry', 'queue', 'waiters', 'limited')
+local h = redis.call('HMGET', run, 'state', 'entry', 'queue', 'waiters', 'limited', 'flow')
 local state = h[1]
 if not state then return 'unknown' end
 if FINAL[state] then return 'final' end
@@ -19,5 +19,5 @@ end
 if state == 'queued' then drop(stream_key(h[3]), h[2])
 elseif state == 'delayed' then redis.call('ZREM', delayed, id)
 elseif state == 'parked' then redis.call('LREM', prefix .. 'parked:' .. h[5], 1, id) end
-settle(id, 'cancelled', h[5], h[4], ARGV[4])
+settle(id, 'cancelled', h[6] or '', h[5], h[4], ARGV[4])
 return 'cancelled'

@@ -2,12 +2,14 @@
 --
 -- Every script starts with the same two arguments:
 --   ARGV[1]  prefix of all keys of the partition, `ms:{p}:`
---   ARGV[2]  name of the consumer group of the queue streams
+--   ARGV[2]  the word that publishes: PUBLISH, or SPUBLISH in a cluster
 -- Lua in Redis has no rollback: a script checks first and writes after. Where
--- it must also work with memory exhausted, its first write is one that frees
--- memory (XACK, XDEL, ZREM): Redis then lets the rest of the script complete.
+-- it must also work with memory exhausted, its first write is one that needs
+-- none (XACK, XDEL, ZREM, XCLAIM): Redis then lets the rest of the script
+-- complete.
 
-local prefix, group = ARGV[1], ARGV[2]
+local prefix, publish = ARGV[1], ARGV[2]
+local group = 'workers'
 
 -- Milliseconds since the epoch on Redis's own clock, the only one that counts.
 local function now_ms()
@@ -27,10 +29,38 @@ local function next_epoch(last)
   return string.format('%.0f', math.max((tonumber(last) or 0) + 1, now_ms() * 256))
 end
 
+-- Counts a run as open: it was accepted and has not ended.
+local function open(id, flow, now)
+  redis.call('ZADD', prefix .. 'open', now, id .. ' ' .. flow)
+  redis.call('HINCRBY', prefix .. 'open:flows', flow, 1)
+end
+
+-- Counts a run as open no more. It frees memory, so it can come first.
+local function close(id, flow)
+  if redis.call('ZREM', prefix .. 'open', id .. ' ' .. flow) == 0 then return end
+  if redis.call('HINCRBY', prefix .. 'open:flows', flow, -1) <= 0 then
+    redis.call('HDEL', prefix .. 'open:flows', flow)
+  end
+end
+
+-- Ends of runs are counted by ten seconds, for so many of which they are kept.
+local SPAN_MS, SPANS = 10000, 3
+
+local function count_end(flow, now)
+  local key = prefix .. 'ended:' .. math.floor(now / SPAN_MS)
+  if redis.call('HINCRBY', key, flow, 1) == 1 then redis.call('PEXPIRE', key, SPAN_MS * SPANS) end
+end
+
 -- Puts a run at the end of its queue.
 local function ready(id, queue)
   local entry = redis.call('XADD', stream_key(queue), '*', 'run', id)
   redis.call('HSET', run_key(id), 'state', 'queued', 'entry', entry)
+end
+
+-- Sets a run aside until it is due.
+local function delay(id, due)
+  redis.call('ZADD', prefix .. 'delayed', due, id)
+  redis.call('HSET', run_key(id), 'state', 'delayed', 'entry', '', 'due_at', due)
 end
 
 -- Takes an entry out of its stream, delivered or not. XACK alone would leave
@@ -48,16 +78,14 @@ end
 -- Tells the API processes that wait for the run.
 local function notify(waiters, id, state)
   for instance in string.gmatch(waiters or '', '%S+') do
-    redis.call('PUBLISH', prefix .. 'api:' .. instance, id .. ' ' .. state)
+    redis.call(publish, prefix .. 'api:' .. instance, id .. ' ' .. state)
   end
 end
 
--- Gives back the run's place within its flow's limit, and hands the place,
--- still taken, to the first run parked for it: a place that was merely freed
--- could be taken by a newcomer while the parked run is forgotten.
-local function release(limited, id)
-  if not limited or limited == '' then return end
-  if redis.call('SREM', prefix .. 'group:' .. limited, id) == 0 then return end
+-- Hands a place within a limit that became free, still taken, to the first run
+-- parked for it: a place that was merely freed could be taken by a newcomer
+-- while the parked run is forgotten.
+local function hand_on(limited)
   while true do
     local parked = redis.call('LPOP', prefix .. 'parked:' .. limited)
     if not parked then return end
@@ -69,14 +97,22 @@ local function release(limited, id)
   end
 end
 
+-- Gives back the run's place within its flow's limit, for the next one.
+local function release(limited, id)
+  if not limited or limited == '' then return end
+  if redis.call('SREM', prefix .. 'group:' .. limited, id) == 1 then hand_on(limited) end
+end
+
 -- Ends a run for good: the one place that makes a state final.
-local function settle(id, state, limited, waiters, retention_ms)
-  local run = run_key(id)
-  redis.call('HSET', run, 'state', state, 'entry', '', 'ended_at', now_ms())
-  redis.call('HDEL', run, 'waiters', 'cancel')
+local function settle(id, state, flow, limited, waiters, retention_ms)
+  local run, now = run_key(id), now_ms()
+  close(id, flow)
+  redis.call('HSET', run, 'state', state, 'entry', '', 'ended_at', now)
+  redis.call('HDEL', run, 'waiters', 'cancel', 'due_at')
   redis.call('PEXPIRE', run, retention_ms)
   redis.call('PEXPIRE', run .. ':steps', retention_ms)
   release(limited, id)
+  count_end(flow, now)
   notify(waiters, id, state)
 end
 
@@ -88,6 +124,26 @@ local function free_lost_places(limited)
     local state = redis.pcall('HGET', run_key(id), 'state')
     if state ~= 'running' and state ~= 'queued' then release(limited, id) end
   end
+end
+
+-- Takes a place within a limit for a run. Says whether it holds one now.
+local function take_place(limited, limit, id)
+  local places = prefix .. 'group:' .. limited
+  if redis.call('SISMEMBER', places, id) == 1 then return true end
+  if redis.call('SCARD', places) >= limit then free_lost_places(limited) end
+  if redis.call('SCARD', places) >= limit then return false end
+  redis.call('SADD', places, id)
+  return true
+end
+
+-- Ends a run that found no room and does not want to wait for any.
+local function turn_away(id, when_full, flow, limit, waiters, retention_ms)
+  local skipped = when_full == 'skip'
+  redis.call('HSET', run_key(id), 'error', '{"code":"' .. (skipped and 'skipped' or 'no_room')
+    .. '","message":"the flow lets ' .. limit .. ' of its runs execute at once, and so many did"}')
+  local state = skipped and 'cancelled' or 'failed'
+  settle(id, state, flow, nil, waiters, retention_ms)
+  return state
 end
 
 -- Makes `consumer` the owner of the run of an entry that was delivered to it.
@@ -111,24 +167,23 @@ local function begin(stream, consumer, entry, id)
     return nil
   end
   local lost_claim = h[1] == 'running' and h[11] == consumer
+  if h[1] == 'running' and h[2] == entry and not lost_claim then
+    -- Delivered again although another worker has it: somebody made the group
+    -- anew. The entry goes back to its owner, whose lease it is.
+    redis.call('XCLAIM', stream, group, h[11], 0, entry, 'JUSTID')
+    return nil
+  end
   if h[2] ~= entry or not (h[1] == 'queued' or lost_claim) then
     drop(stream, entry)
     if not h[1] then bury(id, 'there is no record of the run') end
     return nil
   end
   local limited, limit = h[6] or '', tonumber(h[7]) or 0
-  if limited ~= '' then
-    local places = prefix .. 'group:' .. limited
-    if redis.call('SISMEMBER', places, id) == 0 then
-      if redis.call('SCARD', places) >= limit then free_lost_places(limited) end
-      if redis.call('SCARD', places) >= limit then
-        drop(stream, entry)
-        redis.call('RPUSH', prefix .. 'parked:' .. limited, id)
-        redis.call('HSET', run, 'state', 'parked', 'entry', '')
-        return nil
-      end
-      redis.call('SADD', places, id)
-    end
+  if limited ~= '' and not take_place(limited, limit, id) then
+    drop(stream, entry)
+    redis.call('RPUSH', prefix .. 'parked:' .. limited, id)
+    redis.call('HSET', run, 'state', 'parked', 'entry', '')
+    return nil
   end
   local claims = (tonumber(h[9]) or 0) + (lost_claim and 0 or 1)
   local epoch, now = next_epoch(h[8]), now_ms()

@@ -2,9 +2,7 @@
 -- until it is due.
 --
 -- KEYS[1]  run                  HASH
--- KEYS[2]  queue                STREAM
--- KEYS[3]  delayed              ZSET
--- KEYS[4]  idempotency record   STRING
+-- KEYS[2]  idempotency record   STRING
 -- ARGV[3]  run id
 -- ARGV[4]  queue name, `tag:priority`
 -- ARGV[5]  flow id
@@ -13,18 +11,21 @@
 -- ARGV[8]  API instance that waits for the run, or ''
 -- ARGV[9]  how long the idempotency record lives, ms; 0 for none
 -- ARGV[10] fingerprint of the request
--- ARGV[11] most runs that may be queued and delayed, with those that are parked
---          for the same limit
--- ARGV[12] delay, ms; 0 for none
--- ARGV[13] when it is due, ms since the epoch; 0 for not said
--- ARGV[14] name of the limit it counts against, or ''
--- ARGV[15] how many runs the limit lets execute at once
+-- ARGV[11] most runs of the partition that may be open
+-- ARGV[12] most runs of the flow that may be open
+-- ARGV[13] delay, ms; 0 for none
+-- ARGV[14] when it is due, ms since the epoch; 0 for not said
+-- ARGV[15] name of the limit it counts against, or ''
+-- ARGV[16] how many runs the limit lets execute at once
+-- ARGV[17] what happens where the limit is reached: queue, skip, fail
+-- ARGV[18] how long the record of a run that ends here is kept, ms
 --
 -- Returns {'accepted', state}; {'replayed', id} or {'other_body'} where the
--- idempotency key was used before; {'full'}. The same run id again, after an
--- answer that got lost, is accepted and changes nothing.
-local run, stream, delayed, record = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local id, queue = ARGV[3], ARGV[4]
+-- idempotency key was used before; {'full', 'service' or 'flow', how many runs
+-- are too many, how many have ended lately, within how many ms}. The same run id
+-- again, after an answer that got lost, is accepted and changes nothing.
+local run, record = KEYS[1], KEYS[2]
+local id, queue, flow = ARGV[3], ARGV[4], ARGV[5]
 
 local known = redis.call('HGET', run, 'state')
 if known then return { 'accepted', known } end
@@ -39,24 +40,42 @@ if window_ms > 0 then
   end
 end
 
-local waiting = redis.call('XLEN', stream) + redis.call('ZCARD', delayed)
-if ARGV[14] ~= '' then waiting = waiting + redis.call('LLEN', prefix .. 'parked:' .. ARGV[14]) end
-if waiting >= tonumber(ARGV[11]) then
-  return { 'full' }
+local now = now_ms()
+
+-- How fast runs end, of the flow or of all.
+local function full(scope, open_runs, most)
+  local count, span = 0, math.floor(now / SPAN_MS)
+  for back = 0, SPANS - 1 do
+    local key = prefix .. 'ended:' .. (span - back)
+    local ended = scope == 'flow' and { redis.call('HGET', key, flow) } or redis.call('HVALS', key)
+    for _, runs in ipairs(ended) do count = count + (tonumber(runs) or 0) end
+  end
+  return { 'full', scope, open_runs - most + 1, count, now % SPAN_MS + (SPANS - 1) * SPAN_MS }
 end
 
-local now = now_ms()
-local due = math.max(now + tonumber(ARGV[12]), tonumber(ARGV[13]))
-local state, entry = 'queued', ''
-if due > now then
-  state = 'delayed'
-  redis.call('ZADD', delayed, due, id)
-else
-  entry = redis.call('XADD', stream, '*', 'run', id)
-end
-redis.call('HSET', run, 'state', state, 'entry', entry, 'queue', queue, 'flow', ARGV[5],
-  'version', ARGV[6], 'request', ARGV[7], 'created_at', now)
+local open_runs, most = redis.call('ZCARD', prefix .. 'open'), tonumber(ARGV[11])
+if open_runs >= most then return full('service', open_runs, most) end
+local of_flow, most_of_flow = tonumber(redis.call('HGET', prefix .. 'open:flows', flow)) or 0, tonumber(ARGV[12])
+if of_flow >= most_of_flow then return full('flow', of_flow, most_of_flow) end
+
+redis.call('HSET', run, 'queue', queue, 'flow', flow, 'version', ARGV[6], 'request', ARGV[7], 'created_at', now)
+open(id, flow, now)
 if ARGV[8] ~= '' then redis.call('HSET', run, 'waiters', ARGV[8]) end
-if ARGV[14] ~= '' then redis.call('HSET', run, 'limited', ARGV[14], 'limit', ARGV[15]) end
 if window_ms > 0 then redis.call('SET', record, id .. ' ' .. ARGV[10], 'PX', window_ms) end
-return { 'accepted', state }
+local limited, when_full = ARGV[15], ARGV[17]
+if limited ~= '' then
+  redis.call('HSET', run, 'limited', limited, 'limit', ARGV[16])
+  if when_full ~= 'queue' then redis.call('HSET', run, 'when_full', when_full) end
+end
+
+local due = math.max(now + tonumber(ARGV[13]), tonumber(ARGV[14]))
+if due > now then
+  delay(id, due)
+  return { 'accepted', 'delayed' }
+end
+-- Whoever does not wait for room takes it at once, or others would find it too.
+if limited ~= '' and when_full ~= 'queue' and not take_place(limited, tonumber(ARGV[16]), id) then
+  return { 'accepted', turn_away(id, when_full, flow, ARGV[16], '', ARGV[18]) }
+end
+ready(id, queue)
+return { 'accepted', 'queued' }

@@ -11,7 +11,7 @@
 -- Returns 1, or 0 if the run is not the caller's (nothing is changed then).
 -- The same call again, after an answer that got lost, returns 1 too.
 local run, id = KEYS[1], ARGV[3]
-local h = redis.call('HMGET', run, 'epoch', 'state', 'entry', 'queue', 'waiters', 'limited')
+local h = redis.call('HMGET', run, 'epoch', 'state', 'entry', 'queue', 'waiters', 'limited', 'flow')
 if h[1] ~= ARGV[4] then return 0 end
 if h[2] == ARGV[5] then return 1 end
 if h[2] ~= 'running' then return 0 end
@@ -19,5 +19,5 @@ if h[2] ~= 'running' then return 0 end
 drop(stream_key(h[4]), h[3])
 if ARGV[6] ~= '' then redis.call('HSET', run, 'output', ARGV[6]) end
 if ARGV[7] ~= '' then redis.call('HSET', run, 'error', ARGV[7]) end
-settle(id, ARGV[5], h[6], h[5], ARGV[8])
+settle(id, ARGV[5], h[7] or '', h[6], h[5], ARGV[8])
 return 1

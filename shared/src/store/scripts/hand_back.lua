@@ -1,5 +1,6 @@
 -- Puts runs whose entries were delivered to a consumer, and which it does not
--- execute, back at the end of their queues, for another worker.
+-- execute, back at the end of their queues, for another worker. An entry that
+-- came although another worker has its run goes to that one.
 --
 -- KEYS     stream of each entry STREAM
 -- ARGV[3]  consumer
@@ -11,7 +12,11 @@ for i, stream in ipairs(KEYS) do
   local entry, id = ARGV[2 + 2 * i], ARGV[3 + 2 * i]
   local h = redis.pcall('HMGET', run_key(id), 'state', 'entry', 'queue', 'worker', 'epoch', 'claims')
   local ours = not h.err and h[2] == entry
-  drop(stream, entry)
+  if ours and h[1] == 'running' and h[4] ~= ARGV[3] then
+    redis.call('XCLAIM', stream, group, h[4], 0, entry, 'JUSTID')
+  else
+    drop(stream, entry)
+  end
   if ours and h[1] == 'running' and h[4] == ARGV[3] then
     -- Claimed, but the answer got lost: no loss of a worker.
     redis.call('HSET', run_key(id), 'epoch', next_epoch(h[5]), 'claims', (tonumber(h[6]) or 1) - 1)

@@ -35,7 +35,7 @@ for _, found in ipairs(swept[2]) do
   -- Redis 6.2 answers nil for an entry that was deleted.
   if found then
     local entry, id = found[1], run_of(found[2])
-    local h = id and redis.pcall('HMGET', run_key(id), 'state', 'entry', 'limited', 'cancel', 'waiters', 'claims', 'queue', 'epoch')
+    local h = id and redis.pcall('HMGET', run_key(id), 'state', 'entry', 'limited', 'cancel', 'waiters', 'claims', 'queue', 'epoch', 'flow')
     drop(stream, entry)
     if not id then
       bury('', 'an entry without a run')
@@ -45,12 +45,12 @@ for _, found in ipairs(swept[2]) do
       local run = run_key(id)
       redis.call('HSET', run, 'epoch', next_epoch(h[8]))
       if h[4] then
-        settle(id, 'cancelled', h[3], h[5], ARGV[8])
+        settle(id, 'cancelled', h[9] or '', h[3], h[5], ARGV[8])
       elseif h[1] == 'running' and (tonumber(h[6]) or 0) >= tonumber(ARGV[7]) then
         bury(id, 'its workers died')
         redis.call('HSET', run, 'error', '{"code":"workers_lost","message":"the run was set aside after '
           .. h[6] .. ' workers were lost while they executed it"}')
-        settle(id, 'dead', h[3], h[5], ARGV[8])
+        settle(id, 'dead', h[9] or '', h[3], h[5], ARGV[8])
         dead = dead + 1
       else
         ready(id, h[7])

@@ -2,7 +2,6 @@
 -- again, or because its worker stops.
 --
 -- KEYS[1]  run                  HASH
--- KEYS[2]  delayed              ZSET
 -- ARGV[3]  run id
 -- ARGV[4]  epoch
 -- ARGV[5]  delay, ms; 0 to queue it at once
@@ -10,7 +9,7 @@
 -- Returns 1, or 0 if the run is not the caller's (nothing is changed then).
 -- A run that pauses gives its place within its flow's limit to the next one;
 -- a run that is queued at once keeps it.
-local run, delayed, id = KEYS[1], KEYS[2], ARGV[3]
+local run, id = KEYS[1], ARGV[3]
 local h = redis.call('HMGET', run, 'epoch', 'state', 'entry', 'queue', 'limited')
 if h[1] ~= ARGV[4] or h[2] ~= 'running' then return 0 end
 
@@ -20,8 +19,7 @@ drop(stream_key(h[4]), h[3])
 -- killed its worker.
 redis.call('HINCRBY', run, 'claims', -1)
 if delay_ms > 0 then
-  redis.call('ZADD', delayed, now_ms() + delay_ms, id)
-  redis.call('HSET', run, 'state', 'delayed', 'entry', '')
+  delay(id, now_ms() + delay_ms)
   release(h[5], id)
 else
   ready(id, h[4])
