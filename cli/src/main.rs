@@ -6,9 +6,11 @@ mod data_folder;
 mod failure;
 mod flow_files;
 mod output;
+mod redis_address;
 mod redis_program;
 mod redis_server;
 mod service;
+mod soak;
 mod up;
 
 use std::process::ExitCode;

@@ -4,10 +4,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use clap::Parser;
 use millstream_shared::{
     id::{FlowId, RunId},
-    process::RedisSettings,
     run::Status,
     store::Store,
 };
@@ -15,9 +13,8 @@ use reqwest::{Method, header::CONTENT_TYPE};
 use serde_json::{Map, json};
 
 use crate::{
-    data_folder,
     failure::{Failure, Outcome},
-    output,
+    output, redis_address,
     service::{Service, ServiceSettings, Start, Wait},
 };
 
@@ -46,16 +43,10 @@ pub(crate) struct Arguments {
     service: ServiceSettings,
 }
 
-/// The settings of Redis with their defaults.
-#[derive(Parser)]
-struct RedisOnly {
-    #[command(flatten)]
-    redis: RedisSettings,
-}
-
 pub(crate) async fn run(arguments: Arguments) -> Result<Outcome, Failure> {
     let service = Service::new(&arguments.service)?;
-    let store = connect(&arguments).await?;
+    let store =
+        redis_address::open(arguments.redis_url.as_deref(), &arguments.service.data_dir).await?;
     publish(&service).await?;
     let (mut starts, mut pings) = (Vec::new(), Vec::new());
     for turn in 0..WARM_UP + arguments.runs {
@@ -72,20 +63,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Outcome, Failure> {
         "redisPingMs": summary(pings),
     }))?;
     Ok(Outcome::Done)
-}
-
-async fn connect(arguments: &Arguments) -> Result<Store, Failure> {
-    let url = match &arguments.redis_url {
-        Some(url) => Some(url.clone()),
-        None => data_folder::running(&arguments.service.data_dir)?.and_then(|up| up.redis_url),
-    };
-    let url = url.ok_or_else(|| {
-        Failure::Usage("no Redis to compare with: give its address with --redis-url".to_owned())
-    })?;
-    let settings = RedisOnly::try_parse_from(["redis", "--redis-url", &url]);
-    let settings = settings.map_err(|error| Failure::from(&error))?;
-    let store = Store::connect(&settings.redis).await;
-    Ok(store.context("cannot use Redis")?)
 }
 
 async fn publish(service: &Service) -> Result<(), Failure> {

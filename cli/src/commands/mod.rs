@@ -2,6 +2,7 @@
 
 mod apply;
 mod bench;
+mod fsck;
 mod keys;
 mod schema;
 mod start;
@@ -12,7 +13,7 @@ pub(crate) use apply::publish;
 
 use crate::{
     failure::{Failure, Outcome},
-    up,
+    soak, up,
 };
 
 /// The commands.
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Keys(keys::Command),
     Schema(schema::Arguments),
     Bench(bench::Arguments),
+    Fsck(fsck::Arguments),
+    Soak(Box<soak::Arguments>),
 }
 
 impl Command {
@@ -41,6 +44,8 @@ impl Command {
             Self::Keys(command) => keys::run(command).await,
             Self::Schema(arguments) => schema::run(arguments),
             Self::Bench(arguments) => bench::run(arguments).await,
+            Self::Fsck(arguments) => fsck::run(arguments).await,
+            Self::Soak(arguments) => soak::run(*arguments).await,
         }
     }
 }

@@ -44,6 +44,9 @@ pub(super) fn queue_name(tag: &WorkerTag, priority: Priority) -> String {
     format!("{tag}:{priority}")
 }
 
+/// What the key of a run's record has between prefix and id.
+pub(super) const RUN: &str = "run:";
+
 impl Partition {
     pub(super) fn queue(&self, queue: &str) -> String {
         self.named("queue:", queue)
@@ -54,7 +57,7 @@ impl Partition {
     }
 
     pub(super) fn run(&self, run: RunId) -> String {
-        self.named("run:", &run.to_string())
+        self.named(RUN, &run.to_string())
     }
 
     pub(super) fn steps(&self, run: RunId) -> String {
@@ -63,6 +66,10 @@ impl Partition {
 
     pub(super) fn open(&self) -> String {
         self.named("open", "")
+    }
+
+    pub(super) fn open_of_flows(&self) -> String {
+        self.named("open:flows", "")
     }
 
     pub(super) fn delayed(&self) -> String {

@@ -5,6 +5,7 @@ mod address;
 mod connect;
 mod durability;
 mod error;
+mod fsck;
 mod heal;
 mod held;
 mod keys;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 pub use durability::{Durability, Durable};
 pub use error::StoreError;
+pub use fsck::Checkup;
 pub use heal::{Fault, OpenRuns};
 pub use held::{Beat, Checkpointed, Checkpoints, FailedAttempt, Lease};
 pub use news::{News, Notice};
