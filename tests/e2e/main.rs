@@ -6,6 +6,7 @@ mod command_line;
 mod contract;
 mod crash;
 mod data;
+mod failover;
 mod flows;
 mod isolation;
 mod keys;

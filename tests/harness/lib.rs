@@ -8,6 +8,8 @@
 mod client;
 mod gate;
 mod process;
+mod redis_group;
+mod redis_node;
 mod redis_server;
 mod service;
 mod waiting;
@@ -15,6 +17,8 @@ mod waiting;
 pub use client::{Answer, Client};
 pub use gate::Gate;
 pub use process::{Process, built_program};
+pub use redis_group::{RedisCluster, WatchedRedis};
+pub use redis_node::RedisNode;
 pub use redis_server::PrivateRedis;
-pub use service::{Api, Service, Setup, Worker};
+pub use service::{Api, Redis, Service, Setup, Worker};
 pub use waiting::{SOON, eventually};

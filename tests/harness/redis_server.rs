@@ -16,7 +16,7 @@ use nix::{
 use redis::{FromRedisValue, aio::MultiplexedConnection};
 use tempfile::TempDir;
 
-use crate::SOON;
+use crate::{SOON, service::Redis};
 
 /// A Redis server on a socket in a folder of its own, with an append-only
 /// file. It is killed when this is dropped.
@@ -122,6 +122,12 @@ impl PrivateRedis {
             );
             sleep(Duration::from_millis(5));
         }
+    }
+}
+
+impl Redis for PrivateRedis {
+    fn url(&self) -> String {
+        self.url()
     }
 }
 

@@ -38,16 +38,22 @@ impl Default for Setup {
     }
 }
 
+/// Something that serves as Redis.
+pub trait Redis {
+    /// Its address, as the programs take it.
+    fn url(&self) -> String;
+}
+
 /// A running service. It ends when it is dropped.
 #[derive(Debug)]
-pub struct Service {
+pub struct Service<R = PrivateRedis> {
     setup: Setup,
     /// The API processes.
     pub apis: Vec<Api>,
     /// The workers.
     pub workers: Vec<Worker>,
     /// Its Redis.
-    pub redis: PrivateRedis,
+    pub redis: R,
     folder: TempDir,
 }
 
@@ -69,10 +75,25 @@ pub struct Worker {
 impl Service {
     /// Starts a service and waits until all of it is ready.
     pub async fn start(setup: Setup) -> Self {
+        Self::start_on(PrivateRedis::start(), setup).await
+    }
+
+    /// What the record of a run that failed says of the reason. No route tells
+    /// it, so it is read where the programs keep it.
+    pub async fn run_error(&self, run: &str) -> Value {
+        let key = format!("ms:{{0}}:run:{run}");
+        let text: String = self.redis.command(&["HGET", &key, "error"]).await;
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
+impl<R: Redis> Service<R> {
+    /// Starts a service on a Redis that runs, and waits until it is ready.
+    pub async fn start_on(redis: R, setup: Setup) -> Self {
         let mut service = Self {
             apis: Vec::new(),
             workers: Vec::new(),
-            redis: PrivateRedis::start(),
+            redis,
             folder: tempfile::Builder::new()
                 .prefix("millstream-test-")
                 .tempdir()
@@ -166,14 +187,6 @@ impl Service {
     /// The folder of logs and of what tests like to put somewhere.
     pub fn folder(&self) -> &Path {
         self.folder.path()
-    }
-
-    /// What the record of a run that failed says of the reason. No route tells
-    /// it, so it is read where the programs keep it.
-    pub async fn run_error(&self, run: &str) -> Value {
-        let key = format!("ms:{{0}}:run:{run}");
-        let text: String = self.redis.command(&["HGET", &key, "error"]).await;
-        serde_json::from_str(&text).unwrap()
     }
 
     /// The logs of all processes, one after the other.
