@@ -11,4 +11,5 @@ mod flows;
 mod isolation;
 mod keys;
 mod leases;
+mod many_callers;
 mod steps;

@@ -12,9 +12,11 @@ use millstream_shared::{
 };
 use tokio::sync::watch;
 
-/// After so long without news of a run the store is asked.
-pub(super) const RECHECK: Duration = Duration::from_secs(10);
-/// So soon again where the store did not answer.
+/// After so long without news of a run, a fifth less or more, the store is
+/// asked: nobody is told later than ten seconds after the end.
+pub(super) const RECHECK: Duration = Duration::from_secs(8);
+/// So soon again where the store did not answer, or where news were missed once
+/// more: a connection that is cut all the time must not make the store busy.
 const RECHECK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How much waiting there may be at once.
@@ -47,6 +49,7 @@ struct Watched {
     /// The subscription under which the first wait began.
     generation: u64,
     recheck_at: Instant,
+    asked_at: Option<Instant>,
 }
 
 impl Waits {
@@ -82,6 +85,7 @@ impl Waits {
             known: false,
             generation,
             recheck_at: now + RECHECK,
+            asked_at: None,
         });
         watched.waits += 1;
         Some(watched.state.subscribe())
@@ -127,7 +131,8 @@ impl Waits {
     pub(super) fn news_missed(&mut self, missed: impl Fn(RunId) -> bool, now: Instant) {
         self.generation += 1;
         for (_, watched) in self.runs.iter_mut().filter(|(run, _)| missed(**run)) {
-            watched.recheck_at = now;
+            let again_at = watched.asked_at.map(|asked_at| asked_at + RECHECK_AGAIN);
+            watched.recheck_at = again_at.map_or(now, |again_at| again_at.max(now));
         }
     }
 
@@ -139,6 +144,7 @@ impl Waits {
         });
         due.map(|(run, watched)| {
             watched.recheck_at = now + RECHECK_AGAIN;
+            watched.asked_at = Some(now);
             *run
         })
         .collect()
@@ -217,16 +223,33 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_news_is_asked_for_every_ten_seconds() {
+    fn a_run_without_news_is_asked_for_again_and_again() {
         let (mut waits, now) = waits();
         let run = RunId::new();
         let _state = waits.begin(run, &key(), now);
         waits.accepted(run, RunState::Queued, now);
-        assert!(waits.due(now + seconds(9)).is_empty());
-        assert_eq!(waits.due(now + seconds(10)), [run]);
+        assert!(waits.due(now + seconds(7)).is_empty());
+        assert_eq!(waits.due(now + seconds(8)), [run]);
         waits.checked(run, Some(RunState::Running), now + seconds(20));
         assert!(waits.due(now + seconds(19)).is_empty());
         assert_eq!(waits.due(now + seconds(20)), [run]);
+    }
+
+    #[test]
+    fn news_that_are_missed_all_the_time_do_not_make_the_store_busy() {
+        let (mut waits, now) = waits();
+        let run = RunId::new();
+        let _state = waits.begin(run, &key(), now);
+        waits.accepted(run, RunState::Queued, now);
+        waits.news_missed(|_| true, now);
+        assert_eq!(waits.due(now), [run]);
+        waits.checked(run, Some(RunState::Queued), now + seconds(8));
+        for tenth in 1..10 {
+            let now = now + seconds(1) * tenth / 10;
+            waits.news_missed(|_| true, now);
+            assert!(waits.due(now).is_empty());
+        }
+        assert_eq!(waits.due(now + seconds(1)), [run]);
     }
 
     #[test]
