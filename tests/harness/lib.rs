@@ -19,6 +19,6 @@ pub use gate::Gate;
 pub use process::{Process, built_program};
 pub use redis_group::{RedisCluster, WatchedRedis};
 pub use redis_node::RedisNode;
-pub use redis_server::PrivateRedis;
+pub use redis_server::{PrivateRedis, RedisSetup};
 pub use service::{Api, Redis, Service, Setup, Worker};
 pub use waiting::{SOON, eventually};

@@ -22,8 +22,30 @@ use crate::{SOON, service::Redis};
 /// file. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct PrivateRedis {
+    setup: RedisSetup,
     folder: TempDir,
     server: Child,
+}
+
+/// How a server differs from the usual one.
+#[derive(Clone, Debug, Default)]
+pub struct RedisSetup {
+    /// The program, where it is not the one on the search path.
+    pub program: Option<PathBuf>,
+    /// A command that starts the program, with its arguments.
+    pub launcher: &'static [&'static str],
+    /// Further arguments, such as `--maxmemory`.
+    pub arguments: Vec<String>,
+}
+
+impl RedisSetup {
+    /// The usual server with further arguments.
+    pub fn with(arguments: &[&str]) -> Self {
+        Self {
+            arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
+            ..Self::default()
+        }
+    }
 }
 
 impl PrivateRedis {
@@ -33,14 +55,37 @@ impl PrivateRedis {
     /// Panics where there is no server to start: a test that skipped itself
     /// would look like one that passed.
     pub fn start() -> Self {
+        Self::start_as(RedisSetup::default())
+    }
+
+    /// Starts a server that differs from the usual one, as
+    /// [`PrivateRedis::start`] does.
+    ///
+    /// # Panics
+    /// As [`PrivateRedis::start`].
+    pub fn start_as(setup: RedisSetup) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("millstream-redis-")
             .tempdir()
             .unwrap();
-        let server = start_server(folder.path());
-        let mut redis = Self { folder, server };
+        let server = start_server(&setup, folder.path(), &[]);
+        let mut redis = Self {
+            setup,
+            folder,
+            server,
+        };
         redis.wait_until_ready();
         redis
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.server.id()
+    }
+
+    /// The folder of its files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Its address, as the programs take it.
@@ -85,13 +130,21 @@ impl PrivateRedis {
 
     /// Starts it again after [`PrivateRedis::kill`], with the data it had.
     pub fn restart(&mut self) {
-        // What is left of the last one would look like a server.
-        fs::remove_file(self.socket()).ok();
-        self.server = start_server(self.folder.path());
+        self.restart_loading(Duration::ZERO);
         self.wait_until_ready();
     }
 
-    fn socket(&self) -> PathBuf {
+    /// The same, without waiting for it: it takes so long to load each thing
+    /// that it had stored.
+    pub fn restart_loading(&mut self, each: Duration) {
+        // What is left of the last one would look like a server.
+        fs::remove_file(self.socket()).ok();
+        let delay = each.as_micros().to_string();
+        let slowly = ["--key-load-delay", delay.as_str()];
+        self.server = start_server(&self.setup, self.folder.path(), &slowly);
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("redis.sock")
     }
 
@@ -139,27 +192,34 @@ impl Drop for PrivateRedis {
     }
 }
 
-fn start_server(folder: &Path) -> Child {
+fn start_server(setup: &RedisSetup, folder: &Path, further: &[&str]) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
         .open(folder.join("redis.log"))
         .unwrap();
-    let start = |program: &str| {
-        Command::new(program)
+    let start = |program: &Path| {
+        let mut words = setup.launcher.iter().map(Path::new).chain([program]);
+        Command::new(words.next().unwrap())
+            .args(words)
             .args(["--port", "0", "--unixsocket", "redis.sock"])
             .args(["--save", "", "--appendonly", "yes"])
             .args(["--appendfsync", "everysec", "--loglevel", "warning"])
             .arg("--dir")
             .arg(folder)
+            .args(&setup.arguments)
+            .args(further)
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log.try_clone().unwrap())
             .spawn()
     };
-    start("redis-server")
-        .or_else(|_| start("valkey-server"))
+    if let Some(program) = &setup.program {
+        return start(program).unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    }
+    start(Path::new("redis-server"))
+        .or_else(|_| start(Path::new("valkey-server")))
         .expect(
             "neither redis-server nor valkey-server is on the PATH; \
              `apt-get install redis-server` or `brew install redis` brings one",

@@ -8,19 +8,18 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::{operations::STREAMS, world::World};
 use anyhow::{Context, ensure};
 use millstream_shared::{
     id::RunId,
     run::{RunEvent, RunState},
 };
-use redis::AsyncCommands;
-
-use crate::{operations::STREAMS, world::World};
 
 /// An entry: the name of its queue, its id there.
 type Entry = (String, String);
 
 /// Everything that Redis holds of the queue.
+#[derive(Default)]
 struct Snapshot {
     runs: HashMap<RunId, HashMap<String, String>>,
     ttl_ms: HashMap<RunId, i64>,
@@ -36,20 +35,11 @@ struct Snapshot {
     groups: HashMap<String, HashSet<String>>,
 }
 
+/// The limits that runs of the test count against.
+const GROUPS: [&str; 2] = ["one", "two"];
+
+/// Everything in one round trip; `all` for ended runs too.
 async fn snapshot(world: &mut World, all: bool) -> Snapshot {
-    let redis = &mut world.redis;
-    let mut snapshot = Snapshot {
-        runs: HashMap::new(),
-        ttl_ms: HashMap::new(),
-        entries: HashMap::new(),
-        pending: HashSet::new(),
-        open: redis.zrange("ms:{0}:open", 0, -1).await.unwrap(),
-        open_of_flow: 0,
-        delayed: redis.zrange("ms:{0}:delayed", 0, -1).await.unwrap(),
-        parked: HashMap::new(),
-        groups: HashMap::new(),
-    };
-    let mut pipeline = redis::pipe();
     let asked: Vec<RunId> = world
         .runs
         .iter()
@@ -58,50 +48,68 @@ async fn snapshot(world: &mut World, all: bool) -> Snapshot {
         })
         .map(|(id, _)| *id)
         .collect();
+    let mut pipeline = redis::pipe();
+    pipeline.zrange("ms:{0}:delayed", 0, -1);
+    pipeline.zrange("ms:{0}:open", 0, -1);
+    pipeline.hget("ms:{0}:open:flows", "flow");
+    for stream in STREAMS {
+        pipeline.xrange_all(stream);
+        pipeline.xpending_count(stream, "workers", "-", "+", 100_000);
+    }
+    for group in GROUPS {
+        pipeline.lrange(format!("ms:{{0}}:parked:{group}"), 0, -1);
+        pipeline.smembers(format!("ms:{{0}}:group:{group}"));
+    }
     for run in &asked {
         pipeline.hgetall(format!("ms:{{0}}:run:{run}"));
         pipeline.pttl(format!("ms:{{0}}:run:{run}"));
     }
-    let mut answers: Vec<redis::Value> = Vec::new();
-    if !asked.is_empty() {
-        answers = pipeline.query_async(redis).await.unwrap();
-    }
-    for (run, answer) in asked.iter().zip(answers.chunks(2)) {
-        let fields = redis::from_redis_value(answer[0].clone()).unwrap();
-        snapshot.runs.insert(*run, fields);
-        let ttl_ms = redis::from_redis_value(answer[1].clone()).unwrap();
-        snapshot.ttl_ms.insert(*run, ttl_ms);
-    }
-    let of_flow: Option<usize> = redis.hget("ms:{0}:open:flows", "flow").await.unwrap();
-    snapshot.open_of_flow = of_flow.unwrap_or_default();
+    let answers: Vec<redis::RedisResult<redis::Value>> = pipeline
+        .ignore_errors()
+        .query_async(&mut world.redis)
+        .await
+        .unwrap();
+    let mut answers = answers.into_iter();
+    let mut snapshot = Snapshot {
+        delayed: read(&mut answers).unwrap(),
+        open: read(&mut answers).unwrap(),
+        open_of_flow: read::<Option<usize>>(&mut answers)
+            .unwrap()
+            .unwrap_or_default(),
+        ..Snapshot::default()
+    };
     for stream in STREAMS {
         let queue = stream.trim_start_matches("ms:{0}:queue:");
-        let entries: Vec<(String, Vec<String>)> = redis.xrange_all(stream).await.unwrap();
+        let entries: Vec<(String, Vec<String>)> = read(&mut answers).unwrap();
         for (entry, fields) in entries {
             let run = fields.get(1).cloned().unwrap_or_default();
             snapshot.entries.insert((queue.to_owned(), entry), run);
         }
-        let pending: redis::RedisResult<Vec<(String, String, u64, u64)>> = redis
-            .xpending_count(stream, "workers", "-", "+", 100_000)
-            .await;
         // There is no group before the first claim.
+        let pending: Option<Vec<(String, String, u64, u64)>> = read(&mut answers);
         let pending = pending.unwrap_or_default().into_iter();
         let pending = pending.map(|(entry, ..)| (queue.to_owned(), entry));
         snapshot.pending.extend(pending);
     }
-    for group in ["one", "two"] {
-        let parked = redis
-            .lrange(format!("ms:{{0}}:parked:{group}"), 0, -1)
-            .await
-            .unwrap();
+    for group in GROUPS {
+        let parked = read(&mut answers).unwrap();
         snapshot.parked.insert(group.into(), parked);
-        let members = redis
-            .smembers(format!("ms:{{0}}:group:{group}"))
-            .await
-            .unwrap();
+        let members = read(&mut answers).unwrap();
         snapshot.groups.insert(group.into(), members);
     }
+    for run in asked {
+        snapshot.runs.insert(run, read(&mut answers).unwrap());
+        snapshot.ttl_ms.insert(run, read(&mut answers).unwrap());
+    }
     snapshot
+}
+
+/// The next answer; none where it is an error.
+fn read<T: redis::FromRedisValue>(
+    answers: &mut impl Iterator<Item = redis::RedisResult<redis::Value>>,
+) -> Option<T> {
+    let answer = answers.next().expect("there is one for each command");
+    Some(redis::from_redis_value(answer.ok()?).unwrap())
 }
 
 /// Checks every invariant, and notes the states that were seen.

@@ -11,9 +11,12 @@ mod operations;
 mod random;
 mod world;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use harness::PrivateRedis;
+use harness::{PrivateRedis, RedisSetup};
 use millstream_shared::{process::RedisSettings, store::Store};
 
 use random::Random;
@@ -22,28 +25,55 @@ use world::World;
 /// Operations in one round.
 const STEPS: u32 = 1500;
 
-/// Rounds, each from a seed of its own.
-const ROUNDS: u64 = 3;
+/// Rounds on each server, each from a seed of its own.
+const ROUNDS: u64 = 2;
 
 #[tokio::test]
 async fn whatever_happens_in_whatever_order_every_invariant_holds() {
-    #[expect(clippy::disallowed_methods, reason = "a replay is asked for by hand")]
-    let asked = std::env::var("MILLSTREAM_TEST_SEED").ok();
-    match asked {
-        Some(seed) => round(seed.parse().expect("a seed is a number")).await,
-        None => {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-            let first = since.as_micros() as u64;
-            for seed in first..first + ROUNDS {
-                round(seed).await;
+    let asked = setting("MILLSTREAM_TEST_SEED");
+    let asked = asked.map(|seed| seed.parse().expect("a seed is a number"));
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let first = since.as_micros() as u64;
+    // One after the other: they would only get in one another's way.
+    for server in servers() {
+        match asked {
+            Some(seed) => round(&server, seed).await,
+            None => {
+                for seed in first..first + ROUNDS {
+                    round(&server, seed).await;
+                }
             }
         }
     }
 }
 
-async fn round(seed: u64) {
-    println!("MILLSTREAM_TEST_SEED={seed}");
-    let redis = PrivateRedis::start();
+/// The servers to test on: those that `./dev test` has got, with a colon in
+/// between, otherwise the one that is on the search path.
+fn servers() -> Vec<PathBuf> {
+    let listed = setting("MILLSTREAM_TEST_REDIS_SERVERS").unwrap_or_default();
+    let listed = listed.split(':').filter(|server| !server.is_empty());
+    let listed: Vec<PathBuf> = listed.map(PathBuf::from).collect();
+    if listed.is_empty() {
+        vec!["redis-server".into()]
+    } else {
+        listed
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests are not programs with settings"
+)]
+fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+async fn round(server: &Path, seed: u64) {
+    println!("MILLSTREAM_TEST_SEED={seed} on {}", server.display());
+    let redis = PrivateRedis::start_as(RedisSetup {
+        program: Some(server.to_owned()),
+        ..RedisSetup::default()
+    });
     let settings = RedisSettings {
         url: redis.url(),
         timeout: Duration::from_secs(10),
