@@ -1,8 +1,11 @@
 //! Opening the store, and refusing a server that would lose runs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use redis::{AsyncConnectionConfig, ErrorKind, RedisError, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, ErrorKind, RedisError, ServerErrorKind, aio::MultiplexedConnection,
+};
+use tokio::time::{Instant, sleep};
 
 use super::{
     Shared, Store, StoreError,
@@ -24,11 +27,17 @@ const OLDEST_VERSION_IN_CLUSTER: (u32, u32) = (7, 0);
 /// spread them again when it grows.
 const PARTITIONS_PER_MASTER: usize = 4;
 
+/// How long to wait for a server that still reads its data from the disk, and
+/// how often to look.
+const LOADING_MAX: Duration = Duration::from_secs(60);
+const LOADING_PAUSE: Duration = Duration::from_millis(100);
+
 /// Run ids have room for so many.
 const PARTITIONS_MAX: u16 = 256;
 
 impl Store {
-    /// Opens the store and looks whether each of its servers suits.
+    /// Opens the store and looks whether each of its servers suits. One that
+    /// still reads its data is waited for.
     ///
     /// # Errors
     /// Fails where the address cannot be read, a server cannot be reached, is
@@ -41,6 +50,8 @@ impl Store {
             Arc::new(Link::new(topology, slot, settings.timeout))
         };
         let first = link(slot(keys::META));
+        // Before anything is written to a server, it has to suit.
+        let mut persistence = vec![check_server(&first, in_cluster).await?];
         let count = partitions(&topology, &first, settings).await?;
         let partition = |tag: &String| {
             // One server is talked to over one connection, each server of a
@@ -53,14 +64,10 @@ impl Store {
             Partition::new(tag, in_cluster, link)
         };
         let partitions: Vec<_> = tags(count).iter().map(partition).collect();
-        let mut persistence = Vec::new();
-        for partition in &partitions {
+        for partition in partitions.iter().filter(|_| in_cluster) {
             let told = check_server(partition.link(), in_cluster).await?;
             if !persistence.contains(&told) {
                 persistence.push(told);
-            }
-            if !in_cluster {
-                break;
             }
         }
         Ok(Self {
@@ -130,8 +137,27 @@ async fn partitions(
     Ok(partitions.clamp(1, PARTITIONS_MAX))
 }
 
+/// Waits until a server has read its data.
+async fn loaded(link: &Link) -> Result<(), StoreError> {
+    let deadline = Instant::now() + LOADING_MAX;
+    loop {
+        match link.ask::<String>(&redis::cmd("PING")).await {
+            Err(error) if is_loading(&error) && Instant::now() < deadline => {
+                tracing::warn!("redis still reads its data: waiting for it");
+                sleep(LOADING_PAUSE).await;
+            }
+            answer => return Ok(answer.map(drop)?),
+        }
+    }
+}
+
+fn is_loading(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading)
+}
+
 /// Looks whether a server suits, and says what it does to keep its data.
 async fn check_server(link: &Link, in_cluster: bool) -> Result<String, StoreError> {
+    loaded(link).await?;
     let info: String = link.ask(redis::cmd("INFO").arg("everything")).await?;
     let field = |name: &str| {
         info.lines()

@@ -128,8 +128,18 @@ impl<'p> Call<'p> {
     }
 
     fn command(&self) -> redis::Cmd {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&self.script.hash).arg(self.keys.len());
+        self.with_script("EVALSHA", &self.script.hash)
+    }
+
+    /// The command for a server that has forgotten the script. It may forget
+    /// everything again at any time, so the text comes along.
+    fn command_with_text(&self) -> redis::Cmd {
+        self.with_script("EVAL", &self.script.text)
+    }
+
+    fn with_script(&self, word: &str, script: &str) -> redis::Cmd {
+        let mut command = redis::cmd(word);
+        command.arg(script).arg(self.keys.len());
         command.arg(&self.keys).arg(&self.arguments);
         command
     }
@@ -149,24 +159,23 @@ impl<'p> Call<'p> {
         link.observe(self.invoke_on(&mut connection).await)
     }
 
-    /// Runs the script on a connection. Where the server has forgotten it,
-    /// loads all and runs it then: NOSCRIPT comes before anything is executed.
+    /// Runs the script on a connection. Where the server has forgotten it, it
+    /// is sent along: NOSCRIPT comes before anything is executed.
     pub(super) async fn invoke_on(
         &self,
         connection: &mut MultiplexedConnection,
     ) -> Result<Value, RedisError> {
-        let command = self.command();
-        let mut answer = command.query_async(connection).await;
-        if answer.as_ref().is_err_and(is_noscript) {
-            SCRIPTS.load(connection).await?;
-            answer = command.query_async(connection).await;
+        match self.command().query_async(connection).await {
+            Err(error) if is_noscript(&error) => {
+                self.command_with_text().query_async(connection).await
+            }
+            answer => answer,
         }
-        answer
     }
 
     /// Runs many calls, all on this partition, in one round trip. Each has an
     /// answer of its own; those that the server had no script for are sent again
-    /// after loading all.
+    /// with it.
     pub(super) async fn invoke_all(
         calls: &[Self],
         partition: &Partition,
@@ -176,15 +185,15 @@ impl<'p> Call<'p> {
         }
         let link = partition.link();
         let mut connection = link.connection().await?;
-        let indexes: Vec<usize> = (0..calls.len()).collect();
-        let mut answers = link.observe(pipelined(calls, &indexes, &mut connection).await)?;
-        let forgotten: Vec<usize> = indexes
-            .into_iter()
+        let commands = calls.iter().map(Self::command).collect();
+        let mut answers = link.observe(pipelined(commands, &mut connection).await)?;
+        let forgotten: Vec<usize> = (0..calls.len())
             .filter(|&index| answers[index].as_ref().is_err_and(is_noscript))
             .collect();
         if !forgotten.is_empty() {
-            SCRIPTS.load(&mut connection).await?;
-            let again = link.observe(pipelined(calls, &forgotten, &mut connection).await)?;
+            let commands = forgotten.iter().map(|&index| &calls[index]);
+            let commands = commands.map(Self::command_with_text).collect();
+            let again = link.observe(pipelined(commands, &mut connection).await)?;
             for (index, answer) in forgotten.into_iter().zip(again) {
                 answers[index] = answer;
             }
@@ -194,18 +203,16 @@ impl<'p> Call<'p> {
 }
 
 async fn pipelined(
-    calls: &[Call<'_>],
-    indexes: &[usize],
+    commands: Vec<redis::Cmd>,
     connection: &mut MultiplexedConnection,
 ) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+    let count = commands.len();
     let mut pipeline = redis::pipe();
-    for &index in indexes {
-        pipeline.add_command(calls[index].command());
+    for command in commands {
+        pipeline.add_command(command);
     }
     // An error of one command is an answer here, not the end of all of them.
-    let answers = connection
-        .send_packed_commands(&pipeline, 0, indexes.len())
-        .await?;
+    let answers = connection.send_packed_commands(&pipeline, 0, count).await?;
     let answers = answers.into_iter().map(|answer| match answer {
         Value::ServerError(error) => Err(error.into()),
         answer => Ok(answer),
