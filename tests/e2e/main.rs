@@ -7,6 +7,7 @@ mod contract;
 mod crash;
 mod data;
 mod failover;
+mod faults;
 mod flows;
 mod isolation;
 mod keys;

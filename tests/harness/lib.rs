@@ -8,6 +8,7 @@
 mod client;
 mod gate;
 mod process;
+mod proxy;
 mod redis_group;
 mod redis_node;
 mod redis_server;
@@ -17,6 +18,7 @@ mod waiting;
 pub use client::{Answer, Client};
 pub use gate::Gate;
 pub use process::{Process, built_program};
+pub use proxy::{Passage, Proxy};
 pub use redis_group::{RedisCluster, WatchedRedis};
 pub use redis_node::RedisNode;
 pub use redis_server::{PrivateRedis, RedisSetup};

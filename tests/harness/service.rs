@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Client, Gate, PrivateRedis, Process, SOON, eventually};
+use crate::{Client, Gate, PrivateRedis, Process, RedisSetup, SOON, eventually};
 
 /// The key of administration that every service of a test knows.
 const ADMIN_KEY: &str = "admin-key-of-the-tests";
@@ -25,6 +25,8 @@ pub struct Setup {
     pub api: &'static [(&'static str, &'static str)],
     /// Further settings of every worker.
     pub worker: &'static [(&'static str, &'static str)],
+    /// How its Redis differs from the usual one.
+    pub redis: RedisSetup,
 }
 
 impl Default for Setup {
@@ -34,6 +36,7 @@ impl Default for Setup {
             workers: 1,
             api: &[],
             worker: &[],
+            redis: RedisSetup::default(),
         }
     }
 }
@@ -75,7 +78,7 @@ pub struct Worker {
 impl Service {
     /// Starts a service and waits until all of it is ready.
     pub async fn start(setup: Setup) -> Self {
-        Self::start_on(PrivateRedis::start(), setup).await
+        Self::start_on(PrivateRedis::start_as(setup.redis.clone()), setup).await
     }
 
     /// What the record of a run that failed says of the reason. No route tells
@@ -136,6 +139,12 @@ impl<R: Redis> Service<R> {
 
     /// Starts one worker more.
     pub async fn add_worker(&mut self) -> &mut Worker {
+        self.add_worker_with(&[]).await
+    }
+
+    /// Starts one worker more, which has settings that the others have not, or
+    /// other values of them.
+    pub async fn add_worker_with(&mut self, other: &[(&'static str, String)]) -> &mut Worker {
         let name = format!("worker-{}", self.workers.len() + 1);
         let mut settings = self.settings(
             &[
@@ -146,6 +155,7 @@ impl<R: Redis> Service<R> {
             self.setup.worker,
         );
         settings.push(("MILLSTREAM_FILES", self.files().display().to_string()));
+        settings.extend_from_slice(other);
         let folder = self.folder.path();
         let mut process = Process::start("millstream-worker", &name, folder, &[], &settings);
         let ops_address = process.address(true).await;
@@ -228,11 +238,15 @@ impl Api {
         is_ready(self.ops_address).await
     }
 
+    /// What it says of its work: what that can count on, or why it cannot be
+    /// done.
+    pub async fn readiness(&self) -> String {
+        told(self.ops_address, "readyz").await
+    }
+
     /// What it has measured.
     pub async fn metrics(&self) -> String {
-        let url = format!("http://{}/metrics", self.ops_address);
-        let response = reqwest::get(url).await.unwrap();
-        response.text().await.unwrap()
+        told(self.ops_address, "metrics").await
     }
 }
 
@@ -240,6 +254,18 @@ impl Worker {
     /// Whether it says that it can do its work.
     pub async fn is_ready(&self) -> bool {
         is_ready(self.ops_address).await
+    }
+
+    /// As [`Api::readiness`].
+    pub async fn readiness(&self) -> String {
+        told(self.ops_address, "readyz").await
+    }
+
+    /// What it has counted under a name; 0 where it has counted nothing.
+    pub async fn counted(&self, metric: &str) -> u64 {
+        let metrics = told(self.ops_address, "metrics").await;
+        let value = |line: &str| line.strip_prefix(metric)?.trim().parse().ok();
+        metrics.lines().find_map(value).unwrap_or(0)
     }
 }
 
@@ -286,4 +312,10 @@ async fn is_ready(ops_address: SocketAddr) -> bool {
         Ok(response) => response.status() == 200,
         Err(_) => false,
     }
+}
+
+async fn told(ops_address: SocketAddr, path: &str) -> String {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = client.get(format!("http://{ops_address}/{path}"));
+    request.send().await.unwrap().text().await.unwrap()
 }

@@ -1,0 +1,119 @@
+//! A Redis that cannot store what it was given.
+
+use std::{cell::RefCell, fs, process::Command};
+
+use harness::{Answer, Gate, RedisSetup, SOON, Service, Setup, eventually};
+
+use super::{assert_all_succeed, assert_unavailable, waiting_starts};
+use crate::flows::{gated, quick};
+
+/// A service in which one run executes a step that waits, and five are queued.
+async fn busy(redis: RedisSetup) -> (Service, Gate, Vec<tokio::task::JoinHandle<Answer>>) {
+    let service = Service::start(Setup {
+        worker: &[("MILLSTREAM_SLOTS", "1")],
+        redis,
+        ..Setup::default()
+    })
+    .await;
+    let admin = service.admin();
+    let gate = service.gate("gate");
+    admin.publish(&gated("slow", &gate)).await;
+    admin.publish(&quick("hello")).await;
+    let mut waits = waiting_starts(&admin, "slow", "", 1);
+    gate.reached_by(1).await;
+    waits.extend(waiting_starts(&admin, "hello", "", 5));
+    eventually(SOON, "all runs to be queued", || async {
+        let open: usize = service.redis.command(&["ZCARD", "ms:{0}:open"]).await;
+        (open == waits.len()).then_some(())
+    })
+    .await;
+    (service, gate, waits)
+}
+
+/// Lets the step go on that waits, and waits until its worker has found that
+/// its end cannot be stored.
+async fn end_in_vain(service: &Service, gate: &Gate) {
+    gate.open();
+    eventually(SOON, "the worker to see that it cannot write", || async {
+        let log = service.workers[0].log();
+        log.contains("redis did not take it").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_redis_that_cannot_save_refuses_starts_until_it_can() {
+    let (service, gate, waits) = busy(RedisSetup::default()).await;
+    let redis = &service.redis;
+    // A folder that is not empty cannot be replaced by the file.
+    let file = redis.folder().join("dump.rdb");
+    fs::create_dir_all(file.join("in-the-way")).unwrap();
+    let _: String = redis
+        .command(&["CONFIG", "SET", "save", "3600 1000000"])
+        .await;
+    let saved = async |wanted: &str| {
+        let _: Result<String, _> = {
+            let mut connection = redis.connection().await;
+            redis::cmd("BGSAVE").query_async(&mut connection).await
+        };
+        let info: String = redis.command(&["INFO", "persistence"]).await;
+        info.contains(&format!("rdb_last_bgsave_status:{wanted}"))
+            .then_some(())
+    };
+    eventually(SOON, "saving to fail", || saved("err")).await;
+    let admin = service.admin();
+    assert_unavailable(&Answer::of(admin.start_request("hello", "")).await);
+    end_in_vain(&service, &gate).await;
+
+    fs::remove_dir_all(&file).unwrap();
+    eventually(SOON, "saving to work", || saved("ok")).await;
+    assert_all_succeed(waits).await;
+    assert_eq!(gate.arrivals().len(), 1);
+    assert_eq!(admin.run("hello").await, "Succeeded");
+}
+
+/// Limits how long the files of a process may become.
+fn limit_files(process: u32, soft: &str) {
+    let limited = Command::new("prlimit")
+        .arg(format!("--pid={process}"))
+        .arg(format!("--fsize={soft}:"))
+        .status();
+    assert!(limited.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_starts_until_there_is_room() {
+    let (service, gate, mut waits) = busy(RedisSetup {
+        // A write beyond the limit fails as it does on a full disk, where the
+        // process survives the signal.
+        launcher: &["env", "--ignore-signal=XFSZ"],
+        ..RedisSetup::default()
+    })
+    .await;
+    let admin = service.admin();
+    limit_files(service.redis.id(), "1");
+    // Redis answers the first ones before it finds out; they are kept.
+    let accepted = RefCell::new(Vec::new());
+    eventually(SOON, "a start to be refused", || async {
+        let answer = Answer::of(admin.start_request("hello", "")).await;
+        if answer.status == 200 {
+            accepted.borrow_mut().push(answer.run_id());
+            return None;
+        }
+        assert_unavailable(&answer);
+        Some(())
+    })
+    .await;
+    end_in_vain(&service, &gate).await;
+
+    limit_files(service.redis.id(), "unlimited");
+    for run in accepted.into_inner() {
+        let admin = admin.clone();
+        waits.push(tokio::spawn(async move {
+            Answer::of(admin.status_request("hello", &run, "?await=true")).await
+        }));
+    }
+    assert_all_succeed(waits).await;
+    assert_eq!(gate.arrivals().len(), 1);
+    assert_eq!(admin.run("hello").await, "Succeeded");
+}
