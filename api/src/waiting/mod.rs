@@ -153,6 +153,11 @@ impl Wait {
         waits.accepted(self.run, state, Instant::now());
     }
 
+    /// Says that the store could not take note of the wait.
+    pub(crate) fn unregistered(&self) {
+        self.waiting.lock().unregistered(self.run, Instant::now());
+    }
+
     /// Waits until the run has ended, or `limit` is over, or the process stops,
     /// and answers with its state at that moment.
     pub(crate) async fn end(&mut self, limit: Option<Duration>) -> RunState {

@@ -120,6 +120,13 @@ impl Waits {
         }
     }
 
+    /// Notes that nobody will send news of a run: it has to be asked for.
+    pub(super) fn unregistered(&mut self, run: RunId, now: Instant) {
+        if let Some(watched) = self.runs.get_mut(&run) {
+            watched.recheck_at = now + RECHECK_AGAIN;
+        }
+    }
+
     /// Tells who waits for a run that it has ended.
     pub(super) fn ended(&mut self, run: RunId, state: RunState) {
         if let Some(watched) = self.runs.get(&run) {

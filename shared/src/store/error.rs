@@ -63,6 +63,8 @@ impl From<RedisError> for StoreError {
                 | ServerErrorKind::ClusterDown
                 | ServerErrorKind::TryAgain
                 | ServerErrorKind::ReadOnly
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask
                 | ServerErrorKind::NoScript,
             ) => Self::Unavailable(error),
             ErrorKind::Io => Self::Unavailable(error),

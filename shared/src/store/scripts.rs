@@ -1,10 +1,16 @@
 //! The Lua scripts: each is one atomic change of state.
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 use redis::{RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
+use tokio::time::sleep;
 
 use super::{link::is_elsewhere, partition::Partition};
+
+/// How often a partition is followed to another server for one call, and the
+/// pause before that: it takes a moment until all servers know who has it.
+const FOLLOWED_MAX: u32 = 5;
+const FOLLOWED_PAUSE: Duration = Duration::from_millis(50);
 
 /// A script and the name by which the server knows it.
 pub(super) struct Script {
@@ -147,9 +153,15 @@ impl<'p> Call<'p> {
     /// Runs the script. Where another server has the partition by now, nothing
     /// was executed, and that one is asked.
     pub(super) async fn invoke(&self) -> Result<Value, RedisError> {
-        match self.invoke_once().await {
-            Err(error) if is_elsewhere(&error) => self.invoke_once().await,
-            answer => answer,
+        let mut tries = 1;
+        loop {
+            match self.invoke_once().await {
+                Err(error) if is_elsewhere(&error) && tries < FOLLOWED_MAX => {
+                    tries += 1;
+                    sleep(FOLLOWED_PAUSE).await;
+                }
+                answer => return answer,
+            }
         }
     }
 

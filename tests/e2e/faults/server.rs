@@ -9,9 +9,9 @@ use super::{assert_all_succeed, assert_refused, waiting_starts};
 use crate::flows::{gated, quick};
 
 /// How many things are stored besides, so that loading takes a while.
-const FILLERS: u32 = 4096;
+const FILLERS: u32 = 40_000;
 /// How long it takes to load each.
-const LOADS_EACH: Duration = Duration::from_micros(400);
+const LOADS_EACH: Duration = Duration::from_micros(100);
 
 async fn make_replica(redis: &PrivateRedis) {
     // Nobody answers there, so that it keeps the data that it has.

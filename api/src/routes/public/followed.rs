@@ -61,14 +61,21 @@ impl Followed {
             .asked
             .then(|| app.waiting.begin(run, key))
             .transpose()?;
-        let found = match wait {
-            Some(_) => app.store.watch(run, app.instance).await?,
-            None => app.store.run_state(run).await?,
+        let (found, registered) = match wait {
+            None => (app.store.run_state(run).await?, true),
+            Some(_) => match app.store.watch(run, app.instance).await {
+                // What cannot be written can be read perhaps, again and again.
+                Err(error) if error.is_passing() => (app.store.run_state(run).await?, false),
+                found => (found?, true),
+            },
         };
         match found {
             Some((owner, state)) if owner == *flow => {
                 if let Some(wait) = &wait {
                     wait.accepted(state);
+                    if !registered {
+                        wait.unregistered();
+                    }
                 }
                 Ok(Self {
                     run,

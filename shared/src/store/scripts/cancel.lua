@@ -13,6 +13,7 @@ local state = h[1]
 if not state then return 'unknown' end
 if FINAL[state] then return 'final' end
 if state == 'running' then
+  write_anyhow()
   redis.call('HSET', run, 'cancel', 1)
   return 'requested'
 end

@@ -10,6 +10,7 @@
 -- {'already', value} what was stored before, or {'lost'}.
 local h = redis.call('HMGET', KEYS[1], 'epoch', 'state', 'cancel', 'claims')
 if h[1] ~= ARGV[3] or h[2] ~= 'running' then return { 'lost' } end
+write_anyhow()
 if redis.call('HSETNX', KEYS[2], ARGV[4], ARGV[5]) == 0 then
   return { 'already', redis.call('HGET', KEYS[2], ARGV[4]) }
 end

@@ -5,8 +5,7 @@
 --   ARGV[2]  the word that publishes: PUBLISH, or SPUBLISH in a cluster
 -- Lua in Redis has no rollback: a script checks first and writes after. Where
 -- it must also work with memory exhausted, its first write is one that needs
--- none (XACK, XDEL, ZREM, XCLAIM): Redis then lets the rest of the script
--- complete.
+-- none (XACK, XDEL, ZREM, XCLAIM), or `write_anyhow`.
 
 local prefix, publish = ARGV[1], ARGV[2]
 local group = 'workers'
@@ -28,6 +27,12 @@ local FINAL = { succeeded = true, failed = true, cancelled = true, dead = true }
 local function next_epoch(last)
   return string.format('%.0f', math.max((tonumber(last) or 0) + 1, now_ms() * 256))
 end
+
+-- Lets the writes that follow through although memory is exhausted: Redis does
+-- not stop a script that has written already, and this write needs no memory
+-- and changes nothing. Only what accepts runs does without: the others bring
+-- runs to their ends, which is what frees memory.
+local function write_anyhow() redis.call('ZREM', prefix .. 'open', '') end
 
 -- Counts a run as open: it was accepted and has not ended.
 local function open(id, flow, now)

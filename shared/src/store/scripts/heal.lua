@@ -8,6 +8,7 @@
 --
 -- Returns {id, what was wrong} for each run with which something was wrong.
 local healing = ARGV[3] == 'heal'
+if healing then write_anyhow() end
 local found = {}
 
 -- Whether the first of two entry ids comes before or is the second.

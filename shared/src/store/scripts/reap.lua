@@ -17,6 +17,7 @@
 -- Returns {where to go on, number of runs queued again, of runs set aside}.
 local stream, sweeps = KEYS[1], KEYS[2]
 local lease_ms, now = tonumber(ARGV[4]), now_ms()
+write_anyhow()
 local h = redis.call('HMGET', sweeps, 'last', 'pause_until')
 redis.call('HSET', sweeps, 'last', now)
 if h[1] and now - h[1] > math.max(lease_ms / 2, 250) then

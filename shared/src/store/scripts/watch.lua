@@ -11,6 +11,7 @@ if not h[1] then return {} end
 if not FINAL[h[1]] then
   local waiters = h[3] or ''
   if not string.find(' ' .. waiters .. ' ', ' ' .. ARGV[3] .. ' ', 1, true) then
+    write_anyhow()
     redis.call('HSET', KEYS[1], 'waiters', waiters == '' and ARGV[3] or waiters .. ' ' .. ARGV[3])
   end
 end
