@@ -1,11 +1,14 @@
 //! The built programs from outside: one module for each promise.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod admission;
 mod awaiting;
 mod command_line;
 mod contract;
 mod crash;
 mod data;
+mod draining;
+mod durability;
 mod failover;
 mod faults;
 mod flows;
@@ -13,4 +16,5 @@ mod isolation;
 mod keys;
 mod leases;
 mod many_callers;
+mod soak;
 mod steps;

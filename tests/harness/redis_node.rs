@@ -8,6 +8,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use redis::{FromRedisValue, RedisResult};
 use tempfile::TempDir;
 
@@ -88,6 +92,12 @@ impl RedisNode {
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Stops it where it is: connections stay open and nothing answers.
+    pub fn freeze(&self) {
+        let id = i32::try_from(self.child.id()).unwrap();
+        kill(Pid::from_raw(id), Signal::SIGSTOP).unwrap();
     }
 
     /// Executes a command and returns its answer.

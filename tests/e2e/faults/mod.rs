@@ -4,6 +4,8 @@
 
 mod disk;
 mod memory;
+mod messages;
+mod operator;
 mod server;
 
 use harness::{Answer, Client};

@@ -9,7 +9,7 @@ use super::{assert_all_succeed, assert_refused, waiting_starts};
 use crate::flows::{gated, quick};
 
 /// How many things are stored besides, so that loading takes a while.
-const FILLERS: u32 = 40_000;
+const FILLERS: u32 = 20_000;
 /// How long it takes to load each.
 const LOADS_EACH: Duration = Duration::from_micros(100);
 

@@ -1,0 +1,152 @@
+//! How much the service takes on, what it says beyond that, and in which order
+//! it works.
+
+use std::fs;
+
+use harness::{Answer, Client, SOON, Service, Setup, eventually};
+use serde_json::json;
+
+use crate::flows::{gated, quick};
+
+async fn start(caller: &Client, flow: &str, query: &str) -> Answer {
+    Answer::of(caller.start_request(flow, query)).await
+}
+
+fn retry_after(answer: &Answer) -> u64 {
+    assert_eq!((answer.status, &*answer.code()), (429, "queue_full"));
+    answer.header("retry-after").parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_full_service_says_when_there_is_room_by_how_fast_runs_end() {
+    let mut service = Service::start(Setup {
+        workers: 0,
+        api: &[("MILLSTREAM_QUEUE_LIMIT", "20")],
+        ..Setup::default()
+    })
+    .await;
+    let admin = service.admin();
+    admin.publish(&quick("hello")).await;
+    for _ in 0..20 {
+        assert_eq!(start(&admin, "hello", "").await.status, 200);
+    }
+    let refused = start(&admin, "hello", "").await;
+    assert_eq!(retry_after(&refused), 60, "nothing has ended");
+    service.add_worker().await;
+    eventually(SOON, "all runs to end", || async {
+        let open: usize = service.redis.command(&["ZCARD", "ms:{0}:open"]).await;
+        (open == 0).then_some(())
+    })
+    .await;
+    service.workers[0].kill();
+    for _ in 0..20 {
+        assert_eq!(start(&admin, "hello", "").await.status, 200);
+    }
+    // Twenty ended within the last half minute: room for one is near.
+    let refused = start(&admin, "hello", "").await;
+    assert!(retry_after(&refused) <= 2, "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_flow_takes_no_more_runs_than_its_author_wants() {
+    let service = Service::start(Setup {
+        workers: 0,
+        ..Setup::default()
+    })
+    .await;
+    let admin = service.admin();
+    let limited = quick("limited").replace("steps:", "queue_limit: 2\nsteps:");
+    admin.publish(&limited).await;
+    admin.publish(&quick("hello")).await;
+    for _ in 0..2 {
+        assert_eq!(start(&admin, "limited", "").await.status, 200);
+    }
+    retry_after(&start(&admin, "limited", "").await);
+    assert_eq!(start(&admin, "hello", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn waits_beyond_the_limit_of_a_key_are_refused() {
+    let service = Service::start(Setup {
+        workers: 0,
+        api: &[("MILLSTREAM_KEY_WAITS_LIMIT", "3")],
+        ..Setup::default()
+    })
+    .await;
+    let admin = service.admin();
+    admin.publish(&quick("hello")).await;
+    let run = admin.start("hello").await;
+    let wait = |query| Answer::of(admin.status_request("hello", &run, query));
+    let waiting: Vec<_> = (0..3).map(|_| tokio::spawn(wait("?await=true"))).collect();
+    eventually(SOON, "a wait to be refused", || async {
+        let answer = wait("?await=true&timeout=0.05").await;
+        (answer.status == 429 && answer.code() == "too_many_waits").then_some(())
+    })
+    .await;
+    assert_eq!(wait("").await.status, 200);
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_run_without_room_is_skipped_or_fails_where_its_flow_says_so() {
+    let service = Service::start(Setup::default()).await;
+    let admin = service.admin();
+    for (policy, code) in [("skip", "skipped"), ("fail", "no_room")] {
+        let gate = service.gate(policy);
+        let concurrency = format!("concurrency: {{ limit: 1, when_full: {policy} }}\nsteps:");
+        let flow = gated(policy, &gate).replace("steps:", &concurrency);
+        admin.publish(&flow).await;
+        let first = admin.start(policy).await;
+        gate.reached_by(1).await;
+        let second = start(&admin, policy, "?await=true").await;
+        assert_eq!((second.status, &*second.run_status()), (200, "Failed"));
+        assert_eq!(service.run_error(&second.run_id()).await["code"], code);
+        let later = start(&admin, policy, "?await=true&delay=0.2").await;
+        assert_eq!(later.run_status(), "Failed");
+        assert_eq!(service.run_error(&later.run_id()).await["code"], code);
+        gate.open();
+        assert_eq!(admin.end(policy, &first).await, "Succeeded");
+        assert_eq!(admin.run(policy).await, "Succeeded");
+    }
+}
+
+/// With one slot and a backlog of all priorities, runs are served 4 : 2 : 1.
+#[tokio::test]
+async fn urgent_runs_go_first_and_starve_nobody() {
+    let mut service = Service::start(Setup {
+        workers: 0,
+        worker: &[("MILLSTREAM_SLOTS", "1")],
+        ..Setup::default()
+    })
+    .await;
+    let admin = service.admin();
+    let file = service.folder().join("order");
+    let script = format!("echo $1 >> '{}'", file.display());
+    let command = json!({ "program": "sh", "args": ["-c", script, "sh", "{{ inputs.who }}"] });
+    admin
+        .publish(&format!(
+            "id: note\ninputs:\n  who: {{ type: string }}\nsteps:\n  - id: note\n    command: {command}\n"
+        ))
+        .await;
+    let mut runs = Vec::new();
+    for who in ["low", "normal", "high"] {
+        for _ in 0..12 {
+            let body = json!({ "inputs": { "who": who } });
+            let request = admin.start_request("note", &format!("?priority={who}"));
+            runs.push(Answer::of(request.json(&body)).await.run_id());
+        }
+    }
+    service.add_worker().await;
+    for run in &runs {
+        assert_eq!(admin.end("note", run).await, "Succeeded");
+    }
+    let order = fs::read_to_string(file).unwrap();
+    let first: Vec<_> = order.lines().take(14).collect();
+    let count = |who: &str| first.iter().filter(|line| **line == who).count();
+    let counts = [count("high"), count("normal"), count("low")];
+    // The first claim of a worker may come from its blocking read.
+    assert!(
+        (6..=9).contains(&counts[0]) && (3..=5).contains(&counts[1]) && counts[2] >= 1,
+        "{first:?}"
+    );
+}
