@@ -78,11 +78,15 @@ async fn waits_beyond_the_limit_of_a_key_are_refused() {
     let run = admin.start("hello").await;
     let wait = |query| Answer::of(admin.status_request("hello", &run, query));
     let waiting: Vec<_> = (0..3).map(|_| tokio::spawn(wait("?await=true"))).collect();
-    eventually(SOON, "a wait to be refused", || async {
-        let answer = wait("?await=true&timeout=0.05").await;
-        (answer.status == 429 && answer.code() == "too_many_waits").then_some(())
+    eventually(SOON, "three callers to wait", || async {
+        let metrics = service.apis[0].metrics().await;
+        metrics
+            .contains("millstream_api_waits_open 3\n")
+            .then_some(())
     })
     .await;
+    let refused = wait("?await=true").await;
+    assert_eq!((refused.status, &*refused.code()), (429, "too_many_waits"));
     assert_eq!(wait("").await.status, 200);
     waiting.iter().for_each(tokio::task::JoinHandle::abort);
 }

@@ -20,12 +20,7 @@ async fn a_rolling_restart_costs_no_lease_and_repeats_no_step() {
     .await;
     let admin = service.admin();
     let file = service.folder().join("steps");
-    let note = |step: &str| {
-        format!(
-            "echo {step} >> '{}'; sleep 0.02",
-            file.display()
-        )
-    };
+    let note = |step: &str| format!("echo {step} >> '{}'; sleep 0.02", file.display());
     let scripts = ["one", "two", "three"].map(|step| (step, note(step)));
     let steps: Vec<_> = scripts
         .iter()
