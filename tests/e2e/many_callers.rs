@@ -144,7 +144,7 @@ async fn ten_thousand_callers_are_answered_whatever_happens_to_messages() {
         .unwrap_or_else(|_| panic!("{} are answered", told.lock().unwrap().len()));
     assert!(restarted, "redis was to restart in the middle");
 
-    let told = told.lock().unwrap();
+    let told = std::mem::take(&mut *told.lock().unwrap());
     assert_eq!(told.len(), CALLERS);
     let mut connection = service.redis.connection().await;
     let mut latest = Duration::ZERO;

@@ -4,7 +4,7 @@
 //! In the model are claims, beats, sweeps, checkpoints, ends, cancelling, giving
 //! back, and waiting for an end. Workers are killed, stand still and go on with
 //! leases that are over, calls go astray, messages and subscriptions are lost.
-//! Left out are limits of flows, delays, and the loss of Redis itself.
+//! Left out are limits of flows, delays, and what is lost or deleted in Redis.
 
 mod api;
 mod choices;

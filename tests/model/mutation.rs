@@ -22,6 +22,8 @@ pub(crate) enum Mutation {
     BeatUnfenced,
     /// `begin` does not raise the epoch.
     BeginKeepsEpoch,
+    /// `begin` leaves the lease as old as the delivery.
+    BeginRenewsNothing,
     /// `begin` takes what was delivered without a look at the record.
     BeginWithoutLook,
     /// `reap` does not raise the epoch.

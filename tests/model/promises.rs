@@ -24,6 +24,8 @@ pub(crate) struct Protocol {
 pub(crate) const EVERY_RUN_ENDS: &str = "every run that was started ends";
 pub(crate) const EVERY_CALLER_IS_ANSWERED: &str = "every caller is answered";
 pub(crate) const NOTHING_IS_LEFT: &str = "no entry is left when every run has ended";
+pub(crate) const A_RUN_HAS_ITS_ENTRY: &str = "a run that has not ended has its entry";
+pub(crate) const A_LEASE_BEGINS_FRESH: &str = "a lease is not over when it begins";
 pub(crate) const AN_END_STAYS: &str = "a final state never changes";
 pub(crate) const A_RUN_ENDS_ONCE: &str = "a run ends once";
 pub(crate) const SUCCESS_IS_COMPLETE: &str = "a run succeeds with all its steps stored";
@@ -81,6 +83,13 @@ fn what_comes_about() -> Vec<Property<Protocol>> {
 
 fn what_always_holds() -> Vec<Property<Protocol>> {
     vec![
+        // So there is nothing to heal while nobody interferes from outside.
+        Property::always(A_RUN_HAS_ITS_ENTRY, |_, world: &World| {
+            (0..RUNS).all(|run| world.store.has_its_entry(run))
+        }),
+        Property::always(A_LEASE_BEGINS_FRESH, |_, world: &World| {
+            !world.store.noted.begun_late
+        }),
         Property::always(AN_END_STAYS, |_, world: &World| {
             world.store.runs.iter().all(|record| {
                 let first = record.truth.first_end;

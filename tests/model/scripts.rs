@@ -81,7 +81,12 @@ impl Store {
                 None => Answer::Nothing,
             },
             Call::Read => self.deliver(by).map_or(Answer::Nothing, Answer::Delivered),
-            Call::Begin(entry) => self.begin(by, entry, mutations),
+            Call::Begin(entry) => {
+                if !mutations.contains(&Mutation::BeginRenewsNothing) {
+                    self.pass_to(by, entry);
+                }
+                self.begin(by, entry, mutations)
+            }
             Call::HandBack(entry) => self.hand_back(by, entry),
             Call::Beat(lease) => self.beat(by, lease, mutations),
             Call::Checkpoint(lease, step) => self.checkpoint(lease, step, mutations),
@@ -110,15 +115,33 @@ impl Store {
         Some(entry)
     }
 
+    /// XCLAIM with no idle time: an entry that is pending is the consumer's now,
+    /// and its lease begins anew.
+    fn pass_to(&mut self, to: Consumer, entry: Entry) {
+        for pending in &mut self.pending {
+            if pending.entry == entry {
+                pending.consumer = to;
+                pending.expired = false;
+            }
+        }
+        self.pending.sort_unstable();
+    }
+
     fn begin(&mut self, by: Consumer, entry: Entry, mutations: Mutations) -> Answer {
         let record = &mut self.runs[entry.run];
-        let lost_claim = record.state == RunState::Running && record.worker == Some(by);
-        let open = record.state == RunState::Queued || lost_claim;
-        let current = open && record.entry == entry.number;
-        if !current && !mutations.contains(&Mutation::BeginWithoutLook) {
-            self.drop_entry(entry);
+        let current = record.entry == entry.number;
+        let running = record.state == RunState::Running;
+        let lost_claim = running && record.worker == Some(by);
+        let takes = current && (record.state == RunState::Queued || lost_claim);
+        if !takes && !mutations.contains(&Mutation::BeginWithoutLook) {
+            match record.worker {
+                Some(owner) if running && current => self.pass_to(owner, entry),
+                _ => self.drop_entry(entry),
+            }
             return Answer::Nothing;
         }
+        let mut pending = self.pending.iter();
+        self.noted.begun_late = pending.any(|of| of.entry == entry && of.expired);
         if !lost_claim {
             record.claims += 1;
         }
@@ -138,20 +161,25 @@ impl Store {
     }
 
     fn hand_back(&mut self, by: Consumer, entry: Entry) -> Answer {
-        self.drop_entry(entry);
         let record = &mut self.runs[entry.run];
-        if record.entry != entry.number {
-            return Answer::Done;
-        }
-        match record.state {
-            RunState::Running if record.worker == Some(by) => {
+        let current = record.entry == entry.number;
+        match (record.state, record.worker) {
+            (RunState::Running, Some(owner)) if current && owner != by => {
+                self.pass_to(owner, entry);
+                return Answer::Done;
+            }
+            (RunState::Running, _) if current => {
                 record.epoch += 1;
                 record.claims = record.claims.saturating_sub(1);
-                self.ready(entry.run);
             }
-            RunState::Queued => self.ready(entry.run),
-            RunState::Absent | RunState::Running | RunState::Ended(_) => {}
+            (RunState::Queued, _) if current => {}
+            _ => {
+                self.drop_entry(entry);
+                return Answer::Done;
+            }
         }
+        self.drop_entry(entry);
+        self.ready(entry.run);
         Answer::Done
     }
 
@@ -163,13 +191,9 @@ impl Store {
             return Answer::Lost;
         }
         self.noted.stale_write |= record.truth.owner != lease.claim;
-        for pending in &mut self.pending {
-            if pending.entry == entry {
-                pending.consumer = by;
-                pending.expired = false;
-            }
-        }
-        done(record.cancel)
+        let cancel = record.cancel;
+        self.pass_to(by, entry);
+        done(cancel)
     }
 
     fn checkpoint(&mut self, lease: Lease, step: u8, mutations: Mutations) -> Answer {

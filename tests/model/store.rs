@@ -111,6 +111,8 @@ pub(crate) struct Noted {
     pub(crate) stale_write: bool,
     /// Such a write was refused.
     pub(crate) refused: bool,
+    /// A worker began a run with a lease that was over.
+    pub(crate) begun_late: bool,
     /// A run succeeded before its steps were stored.
     pub(crate) ended_early: bool,
     /// A run was set aside before it had cost so many workers.
@@ -151,6 +153,18 @@ impl Store {
     pub(crate) fn entry_of(&self, run: usize) -> Entry {
         let number = self.runs[run].entry;
         Entry { run, number }
+    }
+
+    /// Whether the entry of a run is where its state says: with a worker, or
+    /// with none yet.
+    pub(crate) fn has_its_entry(&self, run: usize) -> bool {
+        let entry = self.entry_of(run);
+        let pending = || self.pending.iter().any(|pending| pending.entry == entry);
+        match self.runs[run].state {
+            RunState::Absent | RunState::Ended(_) => true,
+            RunState::Queued => self.queue.contains(&entry) || pending(),
+            RunState::Running => pending(),
+        }
     }
 
     /// Takes an entry out of the stream, delivered or not.

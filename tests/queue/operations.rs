@@ -158,7 +158,7 @@ impl World {
         let (index, worker) = self.worker();
         let room = 1 + self.random.below(3);
         let tags = [self.tag.clone()];
-        let (order, _) = self.turns.next();
+        let (order, _) = self.turns.take();
         let claimed = self.store.claim(0, &tags, order, worker, room);
         let claimed = claimed.await.unwrap();
         assert!(claimed.len() <= room);

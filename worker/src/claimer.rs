@@ -129,7 +129,7 @@ impl<'w> Claimer<'w> {
     async fn next_runs(&mut self, slots: OwnedSemaphorePermit) -> Result<(), StoreError> {
         let (partition, worker) = (self.partition, self.shared.worker);
         let store = &self.shared.store;
-        let (order, rotation) = self.turns.next();
+        let (order, rotation) = self.turns.take();
         let mut tags = self.shared.config.tags.clone();
         let rotation = rotation % tags.len();
         tags.rotate_left(rotation);

@@ -22,6 +22,8 @@ pub(super) struct History(Mutex<Seen>);
 
 struct Seen {
     runs: HashMap<RunId, Told>,
+    /// The same runs, in the order in which they were accepted.
+    order: Vec<RunId>,
     log: BufWriter<File>,
     waits: u64,
     problems: Vec<String>,
@@ -46,6 +48,7 @@ impl History {
         let file = File::create_new(path).with_context(cannot)?;
         Ok(Self(Mutex::new(Seen {
             runs: HashMap::new(),
+            order: Vec::new(),
             log: BufWriter::new(file),
             waits: 0,
             problems: Vec::new(),
@@ -56,11 +59,14 @@ impl History {
     pub(super) fn accepted(&self, run: RunId, flow: &FlowId) {
         let mut seen = self.lock();
         seen.note(json!({ "accepted": run, "flow": flow }));
-        let told = seen.runs.entry(run).or_insert_with(|| Told {
-            flow: flow.clone(),
-            end: None,
-        });
-        if told.flow != *flow {
+        let earlier = seen.runs.get(&run).map(|told| told.flow.clone());
+        let Some(earlier) = earlier else {
+            let (flow, end) = (flow.clone(), None);
+            seen.runs.insert(run, Told { flow, end });
+            seen.order.push(run);
+            return;
+        };
+        if earlier != *flow {
             let problem = format!("run {run} was given to callers of two flows");
             seen.problems.push(problem);
         }
@@ -107,8 +113,8 @@ impl History {
     /// Some run that was accepted, by a number drawn at random.
     pub(super) fn some_run(&self, drawn: usize) -> Option<RunId> {
         let seen = self.lock();
-        let place = drawn.checked_rem(seen.runs.len())?;
-        seen.runs.keys().nth(place).copied()
+        let place = drawn.checked_rem(seen.order.len())?;
+        Some(seen.order[place])
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {

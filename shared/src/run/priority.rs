@@ -74,7 +74,7 @@ impl Turns {
 
     /// The order in which the next claim looks at the queues, and how far the
     /// worker tags are to be rotated, so that none of them is always first.
-    pub fn next(&mut self) -> ([Priority; 3], usize) {
+    pub fn take(&mut self) -> ([Priority; 3], usize) {
         let turn = self.0;
         self.0 = turn.wrapping_add(1);
         let first = Self::CYCLE[turn % Self::CYCLE.len()];
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn of_seven_claims_four_begin_with_high_two_with_normal_and_one_with_low() {
         let mut turns = Turns::default();
-        let firsts: Vec<_> = (0..70).map(|_| turns.next().0[0]).collect();
+        let firsts: Vec<_> = (0..70).map(|_| turns.take().0[0]).collect();
         let count = |wanted| firsts.iter().filter(|first| **first == wanted).count();
         let counts = Priority::ALL.map(count);
         assert_eq!(counts, [40, 20, 10]);
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn each_claim_looks_at_every_priority_the_more_urgent_of_the_others_first() {
         let mut turns = Turns::default();
-        let orders: Vec<_> = (0..4).map(|_| turns.next().0).collect();
+        let orders: Vec<_> = (0..4).map(|_| turns.take().0).collect();
         use Priority::{High, Low, Normal};
         assert_eq!(orders[0], [High, Normal, Low]);
         assert_eq!(orders[1], [Normal, High, Low]);
