@@ -81,7 +81,12 @@ impl Leases {
             since: Instant::now(),
             signals: signals.clone(),
         };
-        self.held().insert(lease.run, held);
+        let older = self.held().insert(lease.run, held);
+        if let Some(older) = older {
+            // Taken away and claimed anew before a beat could tell: no beat will
+            // any more, and the steps of the older claim must not go on beside.
+            older.signals.lost.cancel();
+        }
         Hold {
             lease,
             signals,
@@ -214,4 +219,24 @@ async fn beat(
         leases.note(lease, beat);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_run_that_is_claimed_anew_stops_what_was_executed_of_it_before() {
+        let leases = Leases::new(Duration::from_secs(1));
+        let run = RunId::new();
+        let lease = |epoch: &str| Lease {
+            run,
+            epoch: epoch.to_owned(),
+        };
+        let older = leases.hold(lease("1"));
+        let newer = leases.hold(lease("2"));
+        assert!(older.signals.lost.is_cancelled());
+        drop(older);
+        assert!(leases.holds(run) && !newer.signals.lost.is_cancelled());
+    }
 }
