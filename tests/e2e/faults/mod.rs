@@ -5,6 +5,7 @@
 mod disk;
 mod memory;
 mod messages;
+mod network;
 mod operator;
 mod server;
 
