@@ -24,6 +24,10 @@ for queue, ids in pairs(entries) do
   local claim = { 'XCLAIM', stream_key(queue), group, ARGV[3], 0 }
   for _, entry in ipairs(ids) do claim[#claim + 1] = entry end
   claim[#claim + 1] = 'JUSTID'
-  redis.call(unpack(claim))
+  if mend_group(stream_key(queue), redis.pcall(unpack(claim))) then
+    -- In a group that was made anew nobody holds anything yet.
+    claim[#claim + 1] = 'FORCE'
+    redis.call(unpack(claim))
+  end
 end
 return answers

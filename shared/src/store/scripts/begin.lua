@@ -12,7 +12,7 @@ for i, stream in ipairs(KEYS) do
   -- A write that needs no memory comes first. It changes nothing but that the
   -- lease begins now.
   redis.call('XCLAIM', stream, group, ARGV[3], 0, ARGV[2 + 2 * i], 'JUSTID')
-  local run = begin(stream, ARGV[3], ARGV[2 + 2 * i], id ~= '' and id or nil)
+  local run = begin(stream, ARGV[3], ARGV[2 + 2 * i], id ~= '' and id or nil, true)
   if run then claimed[#claimed + 1] = run end
 end
 return claimed

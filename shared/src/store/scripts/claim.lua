@@ -11,7 +11,7 @@ for _, stream in ipairs(KEYS) do
   -- An entry that leads to no run leaves its room to the next queue; what is
   -- behind it is for the next call, so that one call stays short.
   for _, entry in ipairs(deliver(stream, ARGV[3], room)) do
-    local run = begin(stream, ARGV[3], entry[1], run_of(entry[2]))
+    local run = begin(stream, ARGV[3], entry[1], run_of(entry[2]), false)
     if run then
       claimed[#claimed + 1] = run
       room = room - 1

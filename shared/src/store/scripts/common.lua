@@ -153,11 +153,11 @@ end
 
 -- Makes `consumer` the owner of the run of an entry that was delivered to it.
 -- Answers what the worker needs to execute it, or nothing where the entry is
--- not the run's current one (delivered twice, finished, cancelled, garbage) or
--- its flow has no room, in which case the run is parked. A run that the
--- consumer owns already, because the answer to its claim got lost, is claimed
--- anew; the caller leaves out those that it executes.
-local function begin(stream, consumer, entry, id)
+-- not the run's current one (delivered twice, in another queue, finished,
+-- cancelled, garbage) or its flow has no room, in which case the run is parked.
+-- With `retake` a run that the consumer owns already, because the answer to its
+-- claim got lost, is claimed anew; the caller leaves out those that it executes.
+local function begin(stream, consumer, entry, id, retake)
   if not id then
     drop(stream, entry)
     bury('', 'an entry without a run')
@@ -165,20 +165,21 @@ local function begin(stream, consumer, entry, id)
   end
   local run = run_key(id)
   local h = redis.pcall('HMGET', run, 'state', 'entry', 'flow', 'version', 'request',
-    'limited', 'limit', 'epoch', 'claims', 'started_at', 'worker')
+    'limited', 'limit', 'epoch', 'claims', 'started_at', 'worker', 'queue')
   if h.err then
     drop(stream, entry)
     bury(id, 'the record of the run is not a hash')
     return nil
   end
-  local lost_claim = h[1] == 'running' and h[11] == consumer
-  if h[1] == 'running' and h[2] == entry and not lost_claim then
-    -- Delivered again although another worker has it: somebody made the group
-    -- anew. The entry goes back to its owner, whose lease it is.
+  local current = h[2] == entry and stream == stream_key(h[12] or '')
+  local lost_claim = retake and h[1] == 'running' and h[11] == consumer
+  if h[1] == 'running' and current and not lost_claim then
+    -- Delivered again although a worker has it: somebody made the group anew.
+    -- The entry goes back to its owner, whose lease it is.
     redis.call('XCLAIM', stream, group, h[11], 0, entry, 'JUSTID')
     return nil
   end
-  if h[2] ~= entry or not (h[1] == 'queued' or lost_claim) then
+  if not current or not (h[1] == 'queued' or lost_claim) then
     drop(stream, entry)
     if not h[1] then bury(id, 'there is no record of the run') end
     return nil
@@ -200,15 +201,21 @@ local function begin(stream, consumer, entry, id)
     tostring(claims), tostring(h[10] or now), tostring(now) }
 end
 
--- Reads new entries for `consumer`, and makes the group where it is missing
--- (a new queue, or a stream that somebody deleted), from the start, so that no
--- entry is passed over.
+-- Makes the group where an answer says that it is missing (a new queue, or one
+-- that somebody deleted), from the start, so that no entry is passed over. Says
+-- whether the answer was an error.
+local function mend_group(stream, answer)
+  if not answer or not answer.err then return false end
+  if string.find(answer.err, 'NOGROUP', 1, true) then
+    redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
+  end
+  return true
+end
+
+-- Reads new entries for `consumer`.
 local function deliver(stream, consumer, count)
   local read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', count, 'STREAMS', stream, '>')
-  if read and read.err then
-    if string.find(read.err, 'NOGROUP', 1, true) then
-      redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
-    end
+  if mend_group(stream, read) then
     -- Whatever else is wrong is raised here.
     read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', count, 'STREAMS', stream, '>')
   end

@@ -11,7 +11,7 @@ local count = 0
 for i, stream in ipairs(KEYS) do
   local entry, id = ARGV[2 + 2 * i], ARGV[3 + 2 * i]
   local h = redis.pcall('HMGET', run_key(id), 'state', 'entry', 'queue', 'worker', 'epoch', 'claims')
-  local ours = not h.err and h[2] == entry
+  local ours = not h.err and h[2] == entry and stream == stream_key(h[3] or '')
   if ours and h[1] == 'running' and h[4] ~= ARGV[3] then
     redis.call('XCLAIM', stream, group, h[4], 0, entry, 'JUSTID')
   else

@@ -42,7 +42,7 @@ for _, found in ipairs(swept[2]) do
       bury('', 'an entry without a run')
     elseif h.err then
       bury(id, 'the record of the run is not a hash')
-    elseif (h[1] == 'running' or h[1] == 'queued') and h[2] == entry then
+    elseif (h[1] == 'running' or h[1] == 'queued') and h[2] == entry and stream == stream_key(h[7] or '') then
       local run = run_key(id)
       redis.call('HSET', run, 'epoch', next_epoch(h[8]))
       if h[4] then
