@@ -8,8 +8,9 @@ mod messages;
 mod network;
 mod operator;
 mod server;
+mod sharing;
 
-use harness::{Answer, Client};
+use harness::{Answer, Client, SOON, Service, eventually};
 
 /// Asserts that a start is refused for now, in words that a caller can act on.
 async fn assert_refused(caller: &Client, flow: &str) {
@@ -43,4 +44,14 @@ async fn assert_all_succeed(waits: impl IntoIterator<Item = tokio::task::JoinHan
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.run_status(), "Succeeded", "{answer:?}");
     }
+}
+
+/// Waits until so many runs are accepted and have not ended.
+async fn open_runs(service: &Service, count: usize) {
+    let what = format!("{count} open runs");
+    eventually(SOON, &what, || async {
+        let open: usize = service.redis.command(&["ZCARD", "ms:{0}:open"]).await;
+        (open == count).then_some(())
+    })
+    .await;
 }
