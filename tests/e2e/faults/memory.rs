@@ -142,7 +142,11 @@ async fn a_redis_that_may_forget_runs_is_refused_in_one_line() {
     for policy in ["allkeys-lru", "volatile-lru"] {
         let redis = PrivateRedis::start_as(RedisSetup::with(&["--maxmemory-policy", policy]));
         for program in ["millstream-api", "millstream-worker"] {
-            let settings = [("MILLSTREAM_REDIS_URL", redis.url())];
+            let settings = [
+                ("MILLSTREAM_REDIS_URL", redis.url()),
+                ("MILLSTREAM_LISTEN", "127.0.0.1:0".to_owned()),
+                ("MILLSTREAM_OPS_LISTEN", "127.0.0.1:0".to_owned()),
+            ];
             let mut process = Process::start(program, program, redis.folder(), &[], &settings);
             assert_eq!(process.ended().await.code(), Some(1));
             let log = process.log();
