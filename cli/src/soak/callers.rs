@@ -19,6 +19,9 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// How long one start is tried for. By then all that was killed is there again.
 const TRIED_MAX: Duration = Duration::from_secs(60);
 
+/// The flow whose steps tell if two attempts of one of them counted.
+pub(super) const TELLING: &str = "millstream-soak-long";
+
 /// The flows, their ids, and how many of a hundred starts are of each.
 pub(super) const FLOWS: &[(&str, &str, usize)] = &[
     (
@@ -47,7 +50,7 @@ steps:
     // What the first step hands on is another text at each attempt. If two
     // attempts of it could count, the second step would tell.
     (
-        "millstream-soak-long",
+        TELLING,
         "steps:
   - id: token
     command: { program: sh, args: [-c, 'cat /proc/sys/kernel/random/uuid; sleep 0.5'] }

@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::{
+    callers::TELLING,
     history::{History, Told},
     random::Random,
 };
@@ -174,7 +175,7 @@ pub(super) async fn mixed_attempts(
 ) -> anyhow::Result<Vec<String>> {
     let telling = runs
         .iter()
-        .filter(|(_, told)| told.flow.as_str() == "millstream-soak-long");
+        .filter(|(_, told)| told.flow.as_str() == TELLING);
     let asked = stream::iter(telling)
         .map(|(run, _)| async move {
             let steps = store.checkpoints(*run).await?.ended;

@@ -227,7 +227,7 @@ pub(super) async fn open(
 }
 
 /// The first two parts of a version such as `7.0.15`.
-pub(super) fn parsed_version(text: &str) -> Option<(u32, u32)> {
+fn parsed_version(text: &str) -> Option<(u32, u32)> {
     let mut parts = text.split('.').map(str::parse);
     Some((parts.next()?.ok()?, parts.next()?.ok()?))
 }

@@ -9,7 +9,7 @@ use std::{
 
 use redis::{Cmd, FromRedisValue, Pipeline, RedisError, Value, from_redis_value};
 
-use super::{Fault, Store, StoreError, keys, partition::Partition};
+use super::{Fault, Store, StoreError, heal::members, keys, partition::Partition};
 use crate::run::RunState;
 
 /// How many keys, members or entries are read at once.
@@ -183,11 +183,7 @@ impl Partition {
                 .arg("COUNT")
                 .arg(READ_PER_CALL);
             let (next, found): (u64, Vec<String>) = self.read(&scan).await?;
-            let members = found.iter().step_by(2).map(|member| {
-                let (run, flow) = member.split_once(' ').unwrap_or((member, ""));
-                (run.to_owned(), flow.to_owned())
-            });
-            let members: Vec<_> = members.collect();
+            let members = members(&found);
             checkup.open += members.len() as u64;
             for (_, flow) in &members {
                 *places.open_of_flows.entry(flow.clone()).or_default() += 1;

@@ -37,14 +37,7 @@ impl Store {
         scan.arg(partition.open()).arg(place.cursor);
         scan.arg("COUNT").arg(LOOKED_AT_PER_CALL);
         let (cursor, found): (u64, Vec<String>) = partition.link().ask(&scan).await?;
-        // Members and scores take turns.
-        let members = found.into_iter().step_by(2).map(|member| {
-            let (run, flow) = member.split_once(' ').unwrap_or((&member, ""));
-            (run.to_owned(), flow.to_owned())
-        });
-        let faults = partition
-            .check_open(&members.collect::<Vec<_>>(), true)
-            .await?;
+        let faults = partition.check_open(&members(&found), true).await?;
         place.cursor = cursor;
         if cursor == 0 {
             place.partition = ((u16::from(place.partition) + 1) % self.partitions()) as u8;
@@ -73,6 +66,16 @@ impl Partition {
         }
         Ok(faults)
     }
+}
+
+/// The runs, each with its flow, in an answer of `ZSCAN`, in which members and
+/// scores take turns.
+pub(super) fn members(found: &[String]) -> Vec<(String, String)> {
+    let members = found.iter().step_by(2).map(|member| {
+        let (run, flow) = member.split_once(' ').unwrap_or((member, ""));
+        (run.to_owned(), flow.to_owned())
+    });
+    members.collect()
 }
 
 fn read(answer: Value) -> Result<Vec<Fault>, StoreError> {

@@ -223,6 +223,13 @@ local function deliver(stream, consumer, count)
   return read[1][2]
 end
 
+-- What a list of names and values says, by name.
+local function by_name(list)
+  local values = {}
+  for i = 1, #list, 2 do values[list[i]] = list[i + 1] end
+  return values
+end
+
 -- The run id in an entry's fields, or nil where the entry is not one of ours.
 local function run_of(fields)
   return fields and fields[1] == 'run' and fields[2] or nil

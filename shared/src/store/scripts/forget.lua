@@ -12,8 +12,7 @@ for _, stream in ipairs(KEYS) do
   local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
   if not consumers.err then
     for _, fields in ipairs(consumers) do
-      local about = {}
-      for i = 1, #fields, 2 do about[fields[i]] = fields[i + 1] end
+      local about = by_name(fields)
       if about.pending == 0 and (about.name == ARGV[4] or about.idle >= tonumber(ARGV[3])) then
         redis.call('XGROUP', 'DELCONSUMER', stream, group, about.name)
         count = count + 1

@@ -27,8 +27,7 @@ local function last_delivered(stream)
     delivered[stream] = false
     local groups = redis.pcall('XINFO', 'GROUPS', stream)
     for _, fields in ipairs(groups.err and {} or groups) do
-      local about = {}
-      for i = 1, #fields, 2 do about[fields[i]] = fields[i + 1] end
+      local about = by_name(fields)
       if about.name == group then delivered[stream] = about['last-delivered-id'] end
     end
   end
@@ -52,8 +51,7 @@ local function check_entry(id, h)
   end
   local last = last_delivered(stream)
   if not last or not is_up_to(entry, last) then
-    if h[1] == 'queued' then return nil end
-    -- The group was made anew: the entry comes again, and goes to its owner.
+    -- It is still to be delivered, or comes again since the group was made anew.
     return nil
   end
   local pending = redis.pcall('XPENDING', stream, group, entry, entry, 1)
