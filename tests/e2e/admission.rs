@@ -33,11 +33,7 @@ async fn a_full_service_says_when_there_is_room_by_how_fast_runs_end() {
     let refused = start(&admin, "hello", "").await;
     assert_eq!(retry_after(&refused), 60, "nothing has ended");
     service.add_worker().await;
-    eventually(SOON, "all runs to end", || async {
-        let open: usize = service.redis.command(&["ZCARD", "ms:{0}:open"]).await;
-        (open == 0).then_some(())
-    })
-    .await;
+    service.open_runs(0).await;
     service.workers[0].kill();
     for _ in 0..20 {
         assert_eq!(start(&admin, "hello", "").await.status, 200);

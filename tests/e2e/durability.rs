@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::Command};
 
-use harness::{Answer, RedisNode, RedisSetup, SOON, Service, Setup, eventually};
+use harness::{Answer, RedisNode, RedisSetup, SOON, Service, Setup, eventually, free_port};
 
 use crate::flows::quick;
 
@@ -69,11 +69,6 @@ async fn a_replica_that_has_the_start_is_told_of_and_one_that_is_silent_too() {
         (answer.status, answer.header("x-durability")),
         (200, "memory")
     );
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// On every server at hand that has `WAITAOF`; `./dev test` gets some.

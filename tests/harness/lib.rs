@@ -20,7 +20,7 @@ pub use gate::Gate;
 pub use process::{Process, built_program};
 pub use proxy::{Passage, Proxy};
 pub use redis_group::{RedisCluster, WatchedRedis};
-pub use redis_node::RedisNode;
+pub use redis_node::{RedisNode, free_port};
 pub use redis_server::{PrivateRedis, RedisSetup};
 pub use service::{Api, Redis, Service, Setup, Worker};
 pub use waiting::{SOON, eventually};

@@ -169,7 +169,7 @@ fn command(folder: &TempDir) -> Command {
 
 /// A port that nobody listens on, low enough that the one of the cluster bus,
 /// 10000 above it, exists.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     loop {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -39,13 +39,6 @@ pub struct RedisSetup {
 }
 
 impl RedisSetup {
-    /// The usual server.
-    pub const USUAL: Self = Self {
-        program: None,
-        launcher: &[],
-        arguments: Vec::new(),
-    };
-
     /// The usual server with further arguments.
     pub fn with(arguments: &[&str]) -> Self {
         Self {

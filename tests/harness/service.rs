@@ -81,6 +81,16 @@ impl Service {
         Self::start_on(PrivateRedis::start_as(setup.redis.clone()), setup).await
     }
 
+    /// Waits until so many runs are accepted and have not ended.
+    pub async fn open_runs(&self, count: usize) {
+        let what = format!("{count} open runs");
+        eventually(SOON, &what, || async {
+            let open: usize = self.redis.command(&["ZCARD", "ms:{0}:open"]).await;
+            (open == count).then_some(())
+        })
+        .await;
+    }
+
     /// What the record of a run that failed says of the reason. No route tells
     /// it, so it is read where the programs keep it.
     pub async fn run_error(&self, run: &str) -> Value {

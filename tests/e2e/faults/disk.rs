@@ -2,33 +2,9 @@
 
 use std::{cell::RefCell, fs, process::Command};
 
-use harness::{Answer, Gate, RedisSetup, SOON, Service, Setup, eventually};
+use harness::{Answer, Gate, RedisSetup, SOON, Service, eventually};
 
-use super::{assert_all_succeed, assert_unavailable, waiting_starts};
-use crate::flows::{gated, quick};
-
-/// A service in which one run executes a step that waits, and five are queued.
-async fn busy(redis: RedisSetup) -> (Service, Gate, Vec<tokio::task::JoinHandle<Answer>>) {
-    let service = Service::start(Setup {
-        worker: &[("MILLSTREAM_SLOTS", "1")],
-        redis,
-        ..Setup::default()
-    })
-    .await;
-    let admin = service.admin();
-    let gate = service.gate("gate");
-    admin.publish(&gated("slow", &gate)).await;
-    admin.publish(&quick("hello")).await;
-    let mut waits = waiting_starts(&admin, "slow", "", 1);
-    gate.reached_by(1).await;
-    waits.extend(waiting_starts(&admin, "hello", "", 5));
-    eventually(SOON, "all runs to be queued", || async {
-        let open: usize = service.redis.command(&["ZCARD", "ms:{0}:open"]).await;
-        (open == waits.len()).then_some(())
-    })
-    .await;
-    (service, gate, waits)
-}
+use super::{ONE_SLOT, assert_all_succeed, assert_unavailable, busy};
 
 /// Lets the step go on that waits, and waits until its worker has found that
 /// its end cannot be stored.
@@ -43,7 +19,7 @@ async fn end_in_vain(service: &Service, gate: &Gate) {
 
 #[tokio::test]
 async fn a_redis_that_cannot_save_refuses_starts_until_it_can() {
-    let (service, gate, waits) = busy(RedisSetup::default()).await;
+    let (service, gate, waits) = busy(ONE_SLOT, RedisSetup::default()).await;
     let redis = &service.redis;
     // A folder that is not empty cannot be replaced by the file.
     let file = redis.folder().join("dump.rdb");
@@ -83,12 +59,15 @@ fn limit_files(process: u32, soft: &str) {
 
 #[tokio::test]
 async fn a_full_disk_refuses_starts_until_there_is_room() {
-    let (service, gate, mut waits) = busy(RedisSetup {
-        // A write beyond the limit fails as it does on a full disk, where the
-        // process survives the signal.
-        launcher: &["env", "--ignore-signal=XFSZ"],
-        ..RedisSetup::default()
-    })
+    let (service, gate, mut waits) = busy(
+        ONE_SLOT,
+        RedisSetup {
+            // A write beyond the limit fails as it does on a full disk, where the
+            // process survives the signal.
+            launcher: &["env", "--ignore-signal=XFSZ"],
+            ..RedisSetup::default()
+        },
+    )
     .await;
     let admin = service.admin();
     limit_files(service.redis.id(), "1");

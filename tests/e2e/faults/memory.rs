@@ -1,9 +1,11 @@
 //! A Redis whose memory is full, or that would rather forget than be full.
 
-use harness::{Answer, PrivateRedis, Process, RedisSetup, SOON, Service, Setup, eventually};
+use harness::{Answer, PrivateRedis, RedisSetup, SOON, Service, Setup, eventually};
 use serde_json::json;
 
-use super::{assert_all_succeed, assert_refused, assert_unavailable, waiting_starts};
+use super::{
+    assert_all_succeed, assert_refused, assert_unavailable, refused_at_start, waiting_starts,
+};
 use crate::flows::{gated, quick, shell};
 
 /// How many runs are queued when memory runs out, and how long the input of
@@ -54,11 +56,7 @@ async fn a_full_memory_refuses_starts_and_drains_by_itself() {
         let start = admin.start_request("bulky", "?await=true").json(&body);
         waits.push(tokio::spawn(Answer::of(start)));
     }
-    eventually(SOON, "all runs to be queued", || async {
-        let open: usize = service.redis.command(&["ZCARD", "ms:{0}:open"]).await;
-        (open == waits.len()).then_some(())
-    })
-    .await;
+    service.open_runs(waits.len()).await;
 
     let room = used_memory(&service).await - (QUEUED * INPUT_BYTES / 2) as u64;
     set_room(&service, room).await;
@@ -141,15 +139,7 @@ async fn a_run_can_be_waited_for_while_memory_is_full() {
 async fn a_redis_that_may_forget_runs_is_refused_in_one_line() {
     for policy in ["allkeys-lru", "volatile-lru"] {
         let redis = PrivateRedis::start_as(RedisSetup::with(&["--maxmemory-policy", policy]));
-        for program in ["millstream-api", "millstream-worker"] {
-            let settings = [
-                ("MILLSTREAM_REDIS_URL", redis.url()),
-                ("MILLSTREAM_LISTEN", "127.0.0.1:0".to_owned()),
-                ("MILLSTREAM_OPS_LISTEN", "127.0.0.1:0".to_owned()),
-            ];
-            let mut process = Process::start(program, program, redis.folder(), &[], &settings);
-            assert_eq!(process.ended().await.code(), Some(1));
-            let log = process.log();
+        for log in refused_at_start(&redis).await {
             let told: Vec<_> = log.lines().filter(|line| line.contains(policy)).collect();
             assert!(
                 matches!(told[..], [line] if line.starts_with("error: ") && line.contains("noeviction")),

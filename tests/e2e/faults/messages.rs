@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{SOON, Service, Setup, eventually};
+use harness::{Service, Setup};
 
 use super::{assert_all_succeed, waiting_starts};
 use crate::flows::{gated, quick};
@@ -21,11 +21,7 @@ async fn an_api_that_stood_still_while_runs_ended_tells_all_who_waited() {
     gate.reached_by(20).await;
     service.apis[0].freeze();
     gate.open();
-    eventually(SOON, "all runs to end", || async {
-        let open: usize = service.redis.command(&["ZCARD", "ms:{0}:open"]).await;
-        (open == 0).then_some(())
-    })
-    .await;
+    service.open_runs(0).await;
     let thawed = Instant::now();
     service.apis[0].thaw();
     assert_all_succeed(waits).await;

@@ -10,7 +10,9 @@ mod operator;
 mod server;
 mod sharing;
 
-use harness::{Answer, Client, SOON, Service, eventually};
+use harness::{Answer, Client, Gate, PrivateRedis, Process, RedisSetup, Service, Setup};
+
+use crate::flows::{gated, quick};
 
 /// Asserts that a start is refused for now, in words that a caller can act on.
 async fn assert_refused(caller: &Client, flow: &str) {
@@ -46,12 +48,44 @@ async fn assert_all_succeed(waits: impl IntoIterator<Item = tokio::task::JoinHan
     }
 }
 
-/// Waits until so many runs are accepted and have not ended.
-async fn open_runs(service: &Service, count: usize) {
-    let what = format!("{count} open runs");
-    eventually(SOON, &what, || async {
-        let open: usize = service.redis.command(&["ZCARD", "ms:{0}:open"]).await;
-        (open == count).then_some(())
+/// The setting of a worker that executes one run at a time.
+const ONE_SLOT: &[(&str, &str)] = &[("MILLSTREAM_SLOTS", "1")];
+
+/// A service in which one run executes a step that waits, and five are queued.
+async fn busy(
+    worker: &'static [(&'static str, &'static str)],
+    redis: RedisSetup,
+) -> (Service, Gate, Vec<tokio::task::JoinHandle<Answer>>) {
+    let service = Service::start(Setup {
+        worker,
+        redis,
+        ..Setup::default()
     })
     .await;
+    let admin = service.admin();
+    let gate = service.gate("gate");
+    admin.publish(&gated("slow", &gate)).await;
+    admin.publish(&quick("hello")).await;
+    let mut waits = waiting_starts(&admin, "slow", "", 1);
+    gate.reached_by(1).await;
+    waits.extend(waiting_starts(&admin, "hello", "", 5));
+    service.open_runs(waits.len()).await;
+    (service, gate, waits)
+}
+
+/// Asserts that API and worker end at their start, and returns what each has
+/// logged of it.
+async fn refused_at_start(redis: &PrivateRedis) -> Vec<String> {
+    let mut logs = Vec::new();
+    for program in ["millstream-api", "millstream-worker"] {
+        let settings = [
+            ("MILLSTREAM_REDIS_URL", redis.url()),
+            ("MILLSTREAM_LISTEN", "127.0.0.1:0".to_owned()),
+            ("MILLSTREAM_OPS_LISTEN", "127.0.0.1:0".to_owned()),
+        ];
+        let mut process = Process::start(program, program, redis.folder(), &[], &settings);
+        assert_eq!(process.ended().await.code(), Some(1));
+        logs.push(process.log());
+    }
+    logs
 }

@@ -1,38 +1,29 @@
 //! A person with access to Redis takes away what is not his.
 
-use harness::{SOON, Service, Setup, eventually};
+use harness::{RedisSetup, SOON, Service, Setup, eventually};
 
-use super::{assert_all_succeed, waiting_starts};
-use crate::flows::{gated, quick};
+use super::{assert_all_succeed, busy, waiting_starts};
+use crate::flows::quick;
 
 const QUEUE: &str = "ms:{0}:queue:default:normal";
 
-const HEALING: Setup = Setup {
-    apis: 1,
-    workers: 1,
-    api: &[],
-    worker: &[
-        ("MILLSTREAM_SLOTS", "1"),
-        ("MILLSTREAM_HEAL_EVERY", "300ms"),
-    ],
-    redis: harness::RedisSetup::USUAL,
-};
+/// The settings of a worker that looks after runs all the time.
+const HEALING: &[(&str, &str)] = &[
+    ("MILLSTREAM_SLOTS", "1"),
+    ("MILLSTREAM_HEAL_EVERY", "300ms"),
+];
+
+async fn healing_service() -> Service {
+    Service::start(Setup {
+        worker: HEALING,
+        ..Setup::default()
+    })
+    .await
+}
 
 /// One run that executes a step, and five that are queued, when `take` comes.
 async fn all_end_although(take: &[&str]) {
-    let service = Service::start(HEALING).await;
-    let admin = service.admin();
-    let gate = service.gate("gate");
-    admin.publish(&gated("slow", &gate)).await;
-    admin.publish(&quick("hello")).await;
-    let mut waits = waiting_starts(&admin, "slow", "", 1);
-    gate.reached_by(1).await;
-    waits.extend(waiting_starts(&admin, "hello", "", 5));
-    eventually(SOON, "all runs to be queued", || async {
-        let open: usize = service.redis.command(&["ZCARD", "ms:{0}:open"]).await;
-        (open == waits.len()).then_some(())
-    })
-    .await;
+    let (service, gate, waits) = busy(HEALING, RedisSetup::default()).await;
     let mut connection = service.redis.connection().await;
     let _: redis::Value = redis::cmd(take[0])
         .arg(&take[1..])
@@ -58,7 +49,7 @@ async fn a_deleted_group_is_made_again_and_nothing_runs_twice_for_it() {
 
 #[tokio::test]
 async fn what_is_delayed_comes_in_time_although_the_list_of_it_was_deleted() {
-    let service = Service::start(HEALING).await;
+    let service = healing_service().await;
     let admin = service.admin();
     admin.publish(&quick("hello")).await;
     let waits = waiting_starts(&admin, "hello", "&delay=2", 3);
@@ -73,7 +64,7 @@ async fn what_is_delayed_comes_in_time_although_the_list_of_it_was_deleted() {
 
 #[tokio::test]
 async fn a_redis_that_was_emptied_serves_what_comes_after() {
-    let service = Service::start(HEALING).await;
+    let service = healing_service().await;
     let admin = service.admin();
     admin.publish(&quick("hello")).await;
     assert_eq!(admin.run("hello").await, "Succeeded");

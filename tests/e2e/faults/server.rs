@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use harness::{PrivateRedis, Process, RedisSetup, SOON, Service, Setup, eventually};
+use harness::{PrivateRedis, RedisSetup, SOON, Service, Setup, eventually};
 
-use super::{assert_all_succeed, assert_refused, waiting_starts};
-use crate::flows::{gated, quick};
+use super::{ONE_SLOT, assert_all_succeed, assert_refused, busy, refused_at_start, waiting_starts};
+use crate::flows::gated;
 
 /// How many things are stored besides, so that loading takes a while.
 const FILLERS: u32 = 20_000;
@@ -20,24 +20,8 @@ async fn make_replica(redis: &PrivateRedis) {
 
 #[tokio::test]
 async fn a_master_that_becomes_a_replica_for_a_while_loses_nothing() {
-    let service = Service::start(Setup {
-        worker: &[("MILLSTREAM_SLOTS", "1")],
-        ..Setup::default()
-    })
-    .await;
+    let (service, gate, waits) = busy(ONE_SLOT, RedisSetup::default()).await;
     let admin = service.admin();
-    let gate = service.gate("gate");
-    admin.publish(&gated("slow", &gate)).await;
-    admin.publish(&quick("hello")).await;
-    let mut waits = waiting_starts(&admin, "slow", "", 1);
-    gate.reached_by(1).await;
-    waits.extend(waiting_starts(&admin, "hello", "", 5));
-    eventually(SOON, "all runs to be queued", || async {
-        let open: usize = service.redis.command(&["ZCARD", "ms:{0}:open"]).await;
-        (open == waits.len()).then_some(())
-    })
-    .await;
-
     make_replica(&service.redis).await;
     assert_refused(&admin, "hello").await;
     gate.open();
@@ -56,15 +40,7 @@ async fn a_master_that_becomes_a_replica_for_a_while_loses_nothing() {
 async fn a_replica_is_refused_in_one_line() {
     let redis = PrivateRedis::start();
     make_replica(&redis).await;
-    for program in ["millstream-api", "millstream-worker"] {
-        let settings = [
-            ("MILLSTREAM_REDIS_URL", redis.url()),
-            ("MILLSTREAM_LISTEN", "127.0.0.1:0".to_owned()),
-            ("MILLSTREAM_OPS_LISTEN", "127.0.0.1:0".to_owned()),
-        ];
-        let mut process = Process::start(program, program, redis.folder(), &[], &settings);
-        assert_eq!(process.ended().await.code(), Some(1));
-        let log = process.log();
+    for log in refused_at_start(&redis).await {
         let told = log.lines().filter(|line| line.contains("replica"));
         assert_eq!(told.count(), 1, "{log}");
         assert!(log.contains("name its master"), "{log}");

@@ -6,7 +6,7 @@ use std::fs;
 use harness::{Answer, Service, Setup};
 use serde_json::json;
 
-use super::{assert_all_succeed, open_runs, waiting_starts};
+use super::{assert_all_succeed, waiting_starts};
 use crate::flows::{gated, quick};
 
 #[tokio::test]
@@ -68,7 +68,7 @@ steps:
             waits.push(tokio::spawn(Answer::of(start)));
         }
     }
-    open_runs(&service, 3 * EACH + 1).await;
+    service.open_runs(3 * EACH + 1).await;
     gate.open();
     assert_all_succeed(slow).await;
     assert_all_succeed(waits).await;
