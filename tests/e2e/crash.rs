@@ -67,7 +67,8 @@ impl ThreeSteps {
     }
 }
 
-fn has_ended(process: i32) -> bool {
+/// Whether a process is gone.
+pub(crate) fn has_ended(process: i32) -> bool {
     kill(Pid::from_raw(process), None) == Err(Errno::ESRCH)
 }
 

@@ -2,15 +2,19 @@
 //! theme and one test for each fault: what was accepted ends, and nothing is
 //! lost, doubled or silent.
 
+mod clock;
 mod disk;
+mod entries;
 mod memory;
 mod messages;
 mod network;
 mod operator;
 mod server;
 mod sharing;
+mod wedged;
 
-use harness::{Answer, Client, Gate, PrivateRedis, Process, RedisSetup, Service, Setup};
+use harness::{Answer, Client, Gate, PrivateRedis, Process, RedisSetup, SOON, Service, Setup};
+use tokio::{task::JoinHandle, time::timeout};
 
 use crate::flows::{gated, quick};
 
@@ -33,16 +37,22 @@ fn waiting_starts(
     flow: &str,
     query: &str,
     count: usize,
-) -> Vec<tokio::task::JoinHandle<Answer>> {
+) -> Vec<JoinHandle<Answer>> {
     let query = format!("?await=true{query}");
     let start = |_| tokio::spawn(Answer::of(caller.start_request(flow, &query)));
     (0..count).map(start).collect()
 }
 
+/// What a caller that waits is answered, sooner or later.
+async fn answered(wait: JoinHandle<Answer>) -> Answer {
+    let answer = timeout(SOON, wait).await;
+    answer.expect("a caller was not answered").unwrap()
+}
+
 /// Asserts that every one of these callers is told of a success.
-async fn assert_all_succeed(waits: impl IntoIterator<Item = tokio::task::JoinHandle<Answer>>) {
+async fn assert_all_succeed(waits: impl IntoIterator<Item = JoinHandle<Answer>>) {
     for wait in waits {
-        let answer = wait.await.unwrap();
+        let answer = answered(wait).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.run_status(), "Succeeded", "{answer:?}");
     }
@@ -55,7 +65,7 @@ const ONE_SLOT: &[(&str, &str)] = &[("MILLSTREAM_SLOTS", "1")];
 async fn busy(
     worker: &'static [(&'static str, &'static str)],
     redis: RedisSetup,
-) -> (Service, Gate, Vec<tokio::task::JoinHandle<Answer>>) {
+) -> (Service, Gate, Vec<JoinHandle<Answer>>) {
     let service = Service::start(Setup {
         worker,
         redis,

@@ -1,52 +1,128 @@
 //! A worker that Redis is cut off from, and one that Redis was told to forget.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use harness::{Passage, Proxy, SOON, Service, Setup, eventually};
 
 use super::{assert_all_succeed, waiting_starts};
-use crate::flows::{gated, shell};
+use crate::{
+    crash::has_ended,
+    flows::{gated, quick, shell},
+};
 
-/// The worker stays alive, and so do its steps, until it hears that it has lost
-/// its lease; then it writes nothing more.
-#[tokio::test]
-async fn a_worker_that_is_cut_off_loses_its_run_and_changes_nothing_afterwards() {
+/// Two leases, which a worker is cut off for.
+const CUT_OFF: Duration = Duration::from_secs(2);
+
+/// A service with one worker that reaches Redis through a proxy.
+async fn behind_a_proxy() -> (Service, Proxy) {
     let mut service = Service::start(Setup {
         workers: 0,
+        worker: &[("MILLSTREAM_REDIS_TIMEOUT", "500ms")],
         ..Setup::default()
     })
     .await;
-    let way = Proxy::to(&service.redis).await;
-    let settings = [
-        ("MILLSTREAM_REDIS_URL", way.url()),
-        ("MILLSTREAM_REDIS_TIMEOUT", "500ms".to_owned()),
-    ];
-    service.add_worker_with(&settings).await;
+    let proxy = Proxy::to(&service.redis).await;
+    let through = [("MILLSTREAM_REDIS_URL", proxy.url())];
+    service.add_worker_with(&through).await;
+    (service, proxy)
+}
+
+/// Whatever way a worker is cut off, another one goes on with its run, and it
+/// stops what it does and writes nothing when it is back.
+async fn cut_off(passage: Passage) {
+    let (mut service, proxy) = behind_a_proxy().await;
     let admin = service.admin();
     let gate = service.gate("gate");
-    let file = service.folder().join("lines");
-    let note = format!("echo done >> '{}'", file.display());
-    let flow = shell("two", &[("wait", &gate.script()), ("note", &note)]);
-    admin.publish(&flow).await;
-    let waits = waiting_starts(&admin, "two", "", 1);
-    gate.reached_by(1).await;
-
-    way.set(Passage::Silent);
+    let lines = service.folder().join("lines");
+    let note = format!("echo two >> '{}'", lines.display());
+    let steps = [("one", &*gate.script()), ("two", &*note)];
+    admin.publish(&shell("slow", &steps)).await;
+    admin.publish(&quick("hello")).await;
+    let waits = waiting_starts(&admin, "slow", "", 1);
+    let processes = gate.reached_by(1).await;
     service.add_worker().await;
+
+    proxy.set(passage);
     gate.reached_by(2).await;
+    // The other worker has it; this one is to be cut off for some time more.
+    tokio::time::sleep(CUT_OFF).await;
+    proxy.set(Passage::Open);
+    eventually(SOON, "the worker to stop its step", || async {
+        has_ended(processes[0]).then_some(())
+    })
+    .await;
     gate.open();
     assert_all_succeed(waits).await;
-    way.set(Passage::Open);
-    let cut_off = &service.workers[0];
-    eventually(SOON, "the worker to hear of its loss", || async {
-        cut_off.log().contains("lease").then_some(())
+    assert_eq!(fs::read_to_string(&lines).unwrap(), "two\n");
+    let keys: Vec<String> = service.redis.command(&["KEYS", "ms:{0}:run:*"]).await;
+    let record = [
+        "HGETALL",
+        keys.iter().find(|key| !key.ends_with(":steps")).unwrap(),
+    ];
+    let before: Vec<String> = service.redis.command(&record).await;
+
+    // It is sound: it is the only one that can take this.
+    service.workers[1].kill();
+    assert_eq!(admin.run("hello").await, "Succeeded");
+    let after: Vec<String> = service.redis.command(&record).await;
+    assert_eq!(before, after);
+    assert_eq!(gate.arrivals().len(), 2);
+    assert_eq!(
+        service.workers[0]
+            .counted("millstream_leases_lost_total")
+            .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_worker_that_hears_nothing_of_redis_loses_its_run_to_another() {
+    cut_off(Passage::Silent).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_cannot_connect_to_redis_loses_its_run_to_another() {
+    cut_off(Passage::Cut).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_cut_off_starts_no_further_step() {
+    let (service, proxy) = behind_a_proxy().await;
+    let admin = service.admin();
+    let gate = service.gate("gate");
+    let lines = service.folder().join("lines");
+    let note = format!("echo two >> '{}'", lines.display());
+    let steps = [("one", &*gate.script()), ("two", &*note)];
+    admin.publish(&shell("slow", &steps)).await;
+    let waits = waiting_starts(&admin, "slow", "", 1);
+    gate.reached_by(1).await;
+    proxy.set(Passage::Silent);
+    gate.open();
+    let worker = &service.workers[0];
+    eventually(SOON, "the worker to see that it cannot write", || async {
+        worker.log().contains("redis did not take it").then_some(())
     })
     .await;
-    eventually(SOON, "the worker to be ready again", || async {
-        cut_off.is_ready().await.then_some(())
+    eventually(SOON, "the worker to say that it gets nowhere", || async {
+        (!worker.is_ready().await).then_some(())
     })
     .await;
-    assert_eq!(fs::read_to_string(&file).unwrap(), "done\n");
+    assert!(!lines.exists(), "a step was started");
+    proxy.set(Passage::Open);
+    assert_all_succeed(waits).await;
+    assert_eq!(fs::read_to_string(&lines).unwrap(), "two\n");
+}
+
+#[tokio::test]
+async fn a_slow_network_costs_time_and_nothing_else() {
+    let (service, proxy) = behind_a_proxy().await;
+    let admin = service.admin();
+    admin.publish(&quick("hello")).await;
+    proxy.set(Passage::Slow(Duration::from_millis(100)));
+    assert_all_succeed(waiting_starts(&admin, "hello", "", 20)).await;
+    let worker = &service.workers[0];
+    assert_eq!(worker.counted("millstream_runs_reclaimed_total").await, 0);
+    assert_eq!(worker.counted("millstream_leases_lost_total").await, 0);
 }
 
 /// Redis then has no lease of what the worker executes, until it is made anew.

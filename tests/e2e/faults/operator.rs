@@ -2,8 +2,8 @@
 
 use harness::{RedisSetup, SOON, Service, Setup, eventually};
 
-use super::{assert_all_succeed, busy, waiting_starts};
-use crate::flows::quick;
+use super::{answered, assert_all_succeed, busy, waiting_starts};
+use crate::flows::{gated, quick};
 
 const QUEUE: &str = "ms:{0}:queue:default:normal";
 
@@ -63,43 +63,96 @@ async fn what_is_delayed_comes_in_time_although_the_list_of_it_was_deleted() {
 }
 
 #[tokio::test]
-async fn a_redis_that_was_emptied_serves_what_comes_after() {
-    let service = healing_service().await;
-    let admin = service.admin();
-    admin.publish(&quick("hello")).await;
-    assert_eq!(admin.run("hello").await, "Succeeded");
-    let _: String = service.redis.command(&["FLUSHALL"]).await;
-    // Keys and flows are gone as well, so they are made again.
-    let mut service = service;
-    service.add_api().await;
-    let admin = service.admin_at(1);
-    admin.publish(&quick("hello")).await;
-    assert_eq!(admin.run("hello").await, "Succeeded");
-}
-
-/// A worker that may not read any more says so, and ends itself.
-#[tokio::test]
-async fn a_worker_that_cannot_read_its_queue_ends_itself() {
-    let mut service = Service::start(Setup {
-        worker: &[("MILLSTREAM_WEDGED_AFTER", "2s")],
+async fn what_is_parked_keeps_its_limit_although_the_list_of_it_was_deleted() {
+    let service = Service::start(Setup {
+        worker: &[("MILLSTREAM_HEAL_EVERY", "300ms")],
         ..Setup::default()
     })
     .await;
-    let forbid = ["ACL", "SETUSER", "default", "-xreadgroup"];
-    let _: String = service.redis.command(&forbid).await;
-    let worker = &service.workers[0];
-    eventually(SOON, "the worker to be unready", || async {
-        (!worker.is_ready().await).then_some(())
+    let admin = service.admin();
+    let gate = service.gate("gate");
+    let flow = gated("one", &gate).replacen('\n', "\nconcurrency: { limit: 1 }\n", 1);
+    admin.publish(&flow).await;
+    let waits = waiting_starts(&admin, "one", "", 4);
+    let line = "ms:{0}:parked:one";
+    eventually(SOON, "all other runs to be parked", || async {
+        let parked: usize = service.redis.command(&["LLEN", line]).await;
+        (parked == 3).then_some(())
     })
     .await;
-    let ended = service.workers[0].ended().await;
-    assert_eq!(ended.code(), Some(1));
-    let log = service.workers[0].log();
-    assert!(log.contains("ended itself"), "{log}");
-    let allow = ["ACL", "SETUSER", "default", "+xreadgroup"];
-    let _: String = service.redis.command(&allow).await;
-    service.add_worker().await;
+    let deleted: u64 = service.redis.command(&["DEL", line]).await;
+    assert_eq!(deleted, 1);
+    eventually(SOON, "all of them to be parked again", || async {
+        let parked: usize = service.redis.command(&["LLEN", line]).await;
+        (parked == 3).then_some(())
+    })
+    .await;
+    assert_eq!(gate.arrivals().len(), 1, "the limit was not kept");
+    gate.open();
+    assert_all_succeed(waits).await;
+    assert_eq!(gate.arrivals().len(), 4);
+}
+
+#[tokio::test]
+async fn a_worker_with_room_does_not_take_its_own_run_again_from_a_new_group() {
+    let service = Service::start(Setup::default()).await;
     let admin = service.admin();
+    let gate = service.gate("gate");
+    admin.publish(&gated("slow", &gate)).await;
     admin.publish(&quick("hello")).await;
-    assert_eq!(admin.run("hello").await, "Succeeded");
+    let waits = waiting_starts(&admin, "slow", "", 3);
+    gate.reached_by(3).await;
+    for _ in 0..5 {
+        let destroy = ["XGROUP", "DESTROY", QUEUE, "workers"];
+        let destroyed: u64 = service.redis.command(&destroy).await;
+        assert_eq!(destroyed, 1);
+        assert_eq!(admin.run("hello").await, "Succeeded");
+    }
+    gate.open();
+    assert_all_succeed(waits).await;
+    assert_eq!(gate.arrivals().len(), 3);
+}
+
+/// Nobody holds what it executed, and the queue does not name it either.
+#[tokio::test]
+async fn runs_of_a_dead_worker_go_on_although_their_queue_was_deleted() {
+    let (mut service, gate, waits) = busy(HEALING, RedisSetup::default()).await;
+    service.workers[0].kill();
+    let _: u64 = service.redis.command(&["DEL", QUEUE]).await;
+    service.add_worker().await;
+    gate.reached_by(2).await;
+    gate.open();
+    assert_all_succeed(waits).await;
+    assert_eq!(gate.arrivals().len(), 2);
+}
+
+#[tokio::test]
+async fn programs_survive_that_everything_is_deleted() {
+    let mut service = Service::start(Setup::default()).await;
+    let admin = service.admin();
+    let gate = service.gate("gate");
+    admin.publish(&gated("slow", &gate)).await;
+    let lost = waiting_starts(&admin, "slow", "", 2);
+    gate.reached_by(2).await;
+    let _: String = service.redis.command(&["FLUSHALL"]).await;
+    // Who waits looks for the run after a new subscription, and finds nothing.
+    let kill = ["CLIENT", "KILL", "TYPE", "pubsub"];
+    let _: i64 = service.redis.command(&kill).await;
+    for wait in lost {
+        assert_eq!(answered(wait).await.run_status(), "Failed");
+    }
+    // The keys are gone, too: a program that starts brings the first one.
+    service.add_api().await;
+    admin.publish(&quick("hello")).await;
+    for api in 0..2 {
+        assert_eq!(service.admin_at(api).run("hello").await, "Succeeded");
+    }
+    gate.open();
+    let worker = &service.workers[0];
+    eventually(SOON, "the worker to give up what is gone", || async {
+        let ended = worker.log().matches("\"ended\":\"lost\"").count();
+        (ended == 2).then_some(())
+    })
+    .await;
+    assert!(worker.is_ready().await && service.apis[0].is_ready().await);
 }
