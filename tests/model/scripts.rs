@@ -256,8 +256,13 @@ impl Store {
         }
         self.noted.stale_write |= stale;
         record.claims = record.claims.saturating_sub(1);
+        let cancel = record.cancel;
         self.drop_entry(entry);
-        self.ready(lease.run);
+        if cancel {
+            self.settle(lease.run, End::Cancelled);
+        } else {
+            self.ready(lease.run);
+        }
         Answer::Done
     }
 

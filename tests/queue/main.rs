@@ -8,7 +8,9 @@
 mod fsck;
 mod interference;
 mod operations;
+mod owner;
 mod random;
+mod trouble;
 mod world;
 
 use std::{

@@ -1,31 +1,20 @@
-//! What can happen, drawn at random: what programs do, what they do too late,
-//! and what goes wrong around them.
+//! What can happen, drawn at random: what programs do here, what they do too
+//! late and what goes wrong around them elsewhere.
 
 use std::time::Duration;
-
-use millstream_shared::{
-    flow::WhenFull,
-    id::{ProcessId, RunId},
-    run::{Priority, RunState, StartRequest, StepRecord, StepState},
-    store::{
-        Beat, Cancelled, Checkpointed, Claimed, Delivered, Enqueue, Enqueued, GroupLimit,
-        Idempotency, Lease, StoreError, Sweep, When,
-    },
-};
-use serde_json::json;
 
 use crate::{
     fsck,
     world::{WORKERS, World},
 };
+use millstream_shared::{
+    flow::WhenFull,
+    id::{ProcessId, RunId},
+    run::{Priority, RunState, StartRequest},
+    store::{Cancelled, Claimed, Delivered, Enqueue, Enqueued, GroupLimit, Idempotency, When},
+};
 
-const RETENTION: Duration = Duration::from_secs(3600);
-
-/// Older than this is expired. Nothing gets there by itself while the test
-/// runs: leases are made to look old one by one.
-const LEASE: Duration = Duration::from_secs(3600);
-
-const CLAIMS_MAX: u32 = 3;
+pub(crate) const RETENTION: Duration = Duration::from_secs(3600);
 
 /// The queues, one for each priority.
 pub(crate) const STREAMS: [&str; 3] = [
@@ -239,144 +228,6 @@ impl World {
         "hand back"
     }
 
-    /// Some lease that was ever given, and whether it should still be good.
-    fn some_lease(&mut self) -> Option<(Lease, bool)> {
-        let claimed = self.runs_where(|known| !known.leases.is_empty() && !known.destroyed);
-        let run = *self.random.pick(&claimed)?;
-        let stale = self.random.once_in(3);
-        let known = &self.runs[&run];
-        let newest = known.leases.last().unwrap();
-        let lease = if stale {
-            self.random.pick(&known.leases).unwrap()
-        } else {
-            newest
-        };
-        let good = known.state == Some(RunState::Running) && lease.epoch == known.epoch.to_string();
-        Some((lease.clone(), good))
-    }
-
-    async fn finish(&mut self) -> &'static str {
-        let Some((lease, good)) = self.some_lease() else {
-            return "finish nothing";
-        };
-        let state = [RunState::Succeeded, RunState::Failed][self.random.below(2)];
-        let before = self.runs[&lease.run].state;
-        let newest = self.runs[&lease.run].epoch.to_string() == lease.epoch;
-        let finished = self
-            .store
-            .finish(&lease, state, Some("{}"), None, RETENTION)
-            .await;
-        match finished {
-            Ok(()) if good => {
-                let known = self.known(lease.run);
-                known.finished += 1;
-                known.held_by = None;
-                "finish"
-            }
-            // The same word again, as after a lost answer.
-            Ok(()) => {
-                assert!(
-                    newest && before == Some(state),
-                    "a stale finish went through"
-                );
-                "finish again"
-            }
-            Err(StoreError::LeaseLost) => {
-                assert!(!good, "a good finish was fenced");
-                "finish fenced"
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
-
-    async fn requeue(&mut self) -> &'static str {
-        let Some((lease, good)) = self.some_lease() else {
-            return "requeue nothing";
-        };
-        let delay = [Duration::ZERO, Duration::from_millis(1)][self.random.below(2)];
-        match self.store.requeue(&lease, delay).await {
-            Ok(()) => {
-                assert!(good, "a stale requeue went through");
-                self.known(lease.run).held_by = None;
-                "requeue"
-            }
-            Err(StoreError::LeaseLost) => {
-                assert!(!good, "a good requeue was fenced");
-                "requeue fenced"
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
-
-    async fn checkpoint(&mut self) -> &'static str {
-        let Some((lease, good)) = self.some_lease() else {
-            return "checkpoint nothing";
-        };
-        let step = format!("step{}", self.random.below(3));
-        let mark = self.random.next();
-        let record = StepRecord {
-            state: StepState::Succeeded,
-            attempts: 1,
-            started_at: 1,
-            ended_at: 2,
-            value: json!(mark),
-            rows: None,
-            rows_in: None,
-            bytes: None,
-            error: None,
-        };
-        let stored = self
-            .store
-            .checkpoint(&lease, &step.parse().unwrap(), &record)
-            .await;
-        let text = serde_json::to_string(&record).unwrap();
-        let steps = &mut self.known(lease.run).steps;
-        match stored {
-            Ok(Checkpointed::Stored | Checkpointed::CancelRequested) => {
-                assert!(good, "a stale checkpoint went through");
-                assert_eq!(steps.insert(step, text), None, "a step was stored twice");
-                "checkpoint"
-            }
-            Ok(Checkpointed::Already(earlier)) => {
-                assert!(good);
-                assert_eq!(steps.get(&step), Some(&earlier));
-                "checkpoint already"
-            }
-            Err(StoreError::LeaseLost) => {
-                assert!(!good, "a good checkpoint was fenced");
-                "checkpoint fenced"
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
-
-    async fn beat(&mut self) -> &'static str {
-        let (_, worker) = self.worker();
-        let Some((lease, good)) = self.some_lease() else {
-            return "beat nothing";
-        };
-        let owner = self.runs[&lease.run].held_by;
-        // Only the owner beats with a lease that is good.
-        let worker = owner.map_or(worker, |owner| self.workers[owner]);
-        if good && owner.is_none() {
-            return "beat nothing";
-        }
-        let beats = self
-            .store
-            .beat(std::slice::from_ref(&lease), worker)
-            .await
-            .unwrap();
-        assert_eq!(
-            beats[0] != Beat::Lost,
-            good,
-            "a beat of a lease that is good: {good}"
-        );
-        if good {
-            self.known(lease.run).aged = false;
-        }
-        if good { "beat" } else { "beat fenced" }
-    }
-
     async fn promote(&mut self) -> &'static str {
         self.store.promote(0, RETENTION).await.unwrap();
         "promote"
@@ -394,6 +245,7 @@ impl World {
             _ => Cancelled::AtOnce,
         };
         assert_eq!(self.store.cancel(run, RETENTION).await.unwrap(), expected);
+        self.known(run).cancelling |= expected == Cancelled::Requested;
         "cancel"
     }
 
@@ -401,98 +253,8 @@ impl World {
         self.random.pick(&STREAMS).unwrap()
     }
 
-    /// Looks for runs of silent workers in all queues, and says how many it
-    /// took away.
-    async fn reap_all(&mut self, worker: ProcessId, lease: Duration, claims_max: u32) -> u64 {
-        let mut reaped = 0;
-        for priority in Priority::ALL {
-            let sweep = Sweep {
-                partition: 0,
-                tag: &self.tag,
-                priority,
-                worker,
-                lease,
-                claims_max,
-                retention: RETENTION,
-            };
-            let swept = self.store.reap(&sweep, "0-0").await.unwrap();
-            reaped += swept.queued + swept.dead;
-        }
-        reaped
-    }
-
-    /// Makes a pending entry look as if its worker had been silent for long.
-    async fn age(&mut self) -> &'static str {
-        let running =
-            self.runs_where(|known| known.state == Some(RunState::Running) && !known.destroyed);
-        let Some(&run) = self.random.pick(&running) else {
-            return "age nothing";
-        };
-        let fields: Vec<String> = redis::cmd("HMGET")
-            .arg(format!("ms:{{0}}:run:{run}"))
-            .arg("entry")
-            .arg("worker")
-            .arg("queue")
-            .query_async(&mut self.redis)
-            .await
-            .unwrap();
-        let mut age = redis::cmd("XCLAIM");
-        age.arg(format!("ms:{{0}}:queue:{}", fields[2]))
-            .arg("workers")
-            .arg(&fields[1])
-            .arg(0)
-            .arg(&fields[0]);
-        age.arg("IDLE")
-            .arg(2 * LEASE.as_millis() as u64)
-            .arg("JUSTID");
-        age.exec_async(&mut self.redis).await.unwrap();
-        self.known(run).aged = true;
-        "age"
-    }
-
-    async fn reap(&mut self) -> &'static str {
-        let (_, worker) = self.worker();
-        let aged = self.runs_where(|known| known.aged && known.state == Some(RunState::Running));
-        let reaped = self.reap_all(worker, LEASE, CLAIMS_MAX).await;
-        assert!(reaped <= aged.len() as u64, "a live run was reaped");
-        for run in &aged {
-            let (_, state) = self.store.run_state(*run).await.unwrap().unwrap();
-            assert_ne!(state, RunState::Running, "an expired lease was passed over");
-            let epoch: u64 = redis::cmd("HGET")
-                .arg(format!("ms:{{0}}:run:{run}"))
-                .arg("epoch")
-                .query_async(&mut self.redis)
-                .await
-                .unwrap();
-            assert!(epoch > self.runs[run].epoch, "a reaped run keeps its epoch");
-            let known = self.known(*run);
-            known.held_by = None;
-            known.aged = false;
-        }
-        if aged.is_empty() {
-            "reap nothing"
-        } else {
-            "reap"
-        }
-    }
-
-    /// The server forgets its scripts, as after a restart.
-    async fn forget_scripts(&mut self) -> &'static str {
-        let mut flush = redis::cmd("SCRIPT");
-        flush
-            .arg("FLUSH")
-            .exec_async(&mut self.redis)
-            .await
-            .unwrap();
-        if self.random.once_in(2) {
-            self.watch_many().await
-        } else {
-            "forget scripts"
-        }
-    }
-
     /// Asks for many runs in one pipeline.
-    async fn watch_many(&mut self) -> &'static str {
+    pub(crate) async fn watch_many(&mut self) -> &'static str {
         let all = self.runs_where(|known| !known.destroyed);
         let states = self.store.watch_many(&all, self.api).await;
         let states = match states {
@@ -517,60 +279,6 @@ impl World {
         assert_eq!(self.runs[&run].state, Some(state));
         self.known(run).watched |= !state.is_final();
         "watch"
-    }
-
-    /// Entries that nobody should have made.
-    async fn litter(&mut self) -> &'static str {
-        let all: Vec<RunId> = self.runs.keys().copied().collect();
-        let mut add = redis::cmd("XADD");
-        add.arg(self.some_stream()).arg("*");
-        match (self.random.below(3), self.random.pick(&all)) {
-            (0, Some(run)) => add.arg("run").arg(run.to_string()),
-            (1, _) => add.arg("run").arg("no-run-of-ours"),
-            _ => add.arg("rubbish").arg("x"),
-        };
-        add.exec_async(&mut self.redis).await.unwrap();
-        "litter"
-    }
-
-    /// A worker dies; another process takes its place.
-    fn crash(&mut self) -> &'static str {
-        let (index, _) = self.worker();
-        self.workers[index] = ProcessId::new();
-        for known in self.runs.values_mut() {
-            if known.held_by == Some(index) {
-                known.held_by = None;
-            }
-        }
-        "crash"
-    }
-
-    /// Somebody overwrites the record of a run that holds no place.
-    async fn destroy(&mut self) -> &'static str {
-        let queued = self.runs_where(|known| {
-            known.state == Some(RunState::Queued) && known.leases.is_empty() && !known.destroyed
-        });
-        let Some(&run) = self.random.pick(&queued) else {
-            return "destroy nothing";
-        };
-        let key = format!("ms:{{0}}:run:{run}");
-        let limited: Option<String> = redis::cmd("HGET")
-            .arg(&key)
-            .arg("limited")
-            .query_async(&mut self.redis)
-            .await
-            .unwrap();
-        if limited.is_some() {
-            return "destroy nothing";
-        }
-        redis::cmd("SET")
-            .arg(&key)
-            .arg("rubbish")
-            .exec_async(&mut self.redis)
-            .await
-            .unwrap();
-        self.known(run).destroyed = true;
-        "destroy"
     }
 
     /// Lets everything come to its end: what is delayed for long is cancelled,

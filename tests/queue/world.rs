@@ -32,6 +32,8 @@ pub(crate) struct Known {
     pub(crate) steps: HashMap<String, String>,
     /// Whether an API process waits, registered before the end.
     pub(crate) watched: bool,
+    /// Somebody asked its worker to cancel it.
+    pub(crate) cancelling: bool,
     /// Its lease was made to look expired.
     pub(crate) aged: bool,
     /// Its record was overwritten with something else.

@@ -253,18 +253,25 @@ impl Store {
         fenced(call).await
     }
 
-    /// Gives a run back, to go on after `delay`.
+    /// Gives a run back, to go on after `delay`. One that somebody asked to
+    /// cancel meanwhile ends, and its record is kept for `retention`.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] where the run is not the caller's any more.
-    pub async fn requeue(&self, lease: &Lease, delay: Duration) -> Result<(), StoreError> {
+    pub async fn requeue(
+        &self,
+        lease: &Lease,
+        delay: Duration,
+        retention: Duration,
+    ) -> Result<(), StoreError> {
         let partition = self.of(lease.run);
         let call = partition
             .call(&SCRIPTS.requeue)
             .key(partition.run(lease.run))
             .argument(lease.run.to_string())
             .argument(lease.epoch.as_str())
-            .number(delay.as_millis() as u64);
+            .number(delay.as_millis() as u64)
+            .number(retention.as_millis() as u64);
         fenced(call).await
     }
 }

@@ -260,7 +260,7 @@ async fn settle(shared: &Shared, hold: &Hold, outcome: Outcome) -> &'static str 
         Outcome::Cancelled => ("cancelled", finish(RunEvent::Cancelled, None, None).await),
         Outcome::GivenBack { delay } => (
             "given_back",
-            patiently(|| shared.store.requeue(&hold.lease, delay)).await,
+            patiently(|| shared.store.requeue(&hold.lease, delay, retention)).await,
         ),
     };
     match stored {

@@ -5,16 +5,23 @@
 -- ARGV[3]  run id
 -- ARGV[4]  epoch
 -- ARGV[5]  delay, ms; 0 to queue it at once
+-- ARGV[6]  how long the record of a run that ends here is kept, ms
 --
 -- Returns 1, or 0 if the run is not the caller's (nothing is changed then).
+-- A run that somebody asked to cancel meanwhile ends instead.
 -- A run that pauses gives its place within its flow's limit to the next one;
 -- a run that is queued at once keeps it.
 local run, id = KEYS[1], ARGV[3]
-local h = redis.call('HMGET', run, 'epoch', 'state', 'entry', 'queue', 'limited')
+local h = redis.call('HMGET', run, 'epoch', 'state', 'entry', 'queue', 'limited', 'cancel',
+  'waiters', 'flow')
 if h[1] ~= ARGV[4] or h[2] ~= 'running' then return 0 end
 
 local delay_ms = tonumber(ARGV[5])
 drop(stream_key(h[4]), h[3])
+if h[6] then
+  settle(id, 'cancelled', h[8] or '', h[5], h[7], ARGV[6])
+  return 1
+end
 -- Giving a run back on purpose is no loss: it does not count as a claim that
 -- killed its worker.
 redis.call('HINCRBY', run, 'claims', -1)
