@@ -98,6 +98,14 @@ async fn a_killed_workers_run_goes_on_elsewhere_from_its_last_finished_step() {
     let answer = waiting.await.unwrap();
     assert_eq!((answer.status, &*answer.run_status()), (200, "Succeeded"));
     assert_eq!(three.lines(), ["one", "two", "three"]);
+
+    // Neither does anything on the disk stay for ever: the next worker that
+    // starts clears away what the dead one left.
+    let work = service.work_folder();
+    let folders = || fs::read_dir(&work).unwrap().count();
+    assert_eq!(folders(), 2 * 2, "a folder and its lock for each worker");
+    service.add_worker().await;
+    assert_eq!(folders(), 2 * 2);
 }
 
 #[tokio::test]

@@ -16,5 +16,6 @@ mod isolation;
 mod keys;
 mod leases;
 mod many_callers;
+mod retention;
 mod soak;
 mod steps;

@@ -165,6 +165,10 @@ impl<R: Redis> Service<R> {
             self.setup.worker,
         );
         settings.push(("MILLSTREAM_FILES", self.files().display().to_string()));
+        settings.push((
+            "MILLSTREAM_WORK_FOLDER",
+            self.work_folder().display().to_string(),
+        ));
         settings.extend_from_slice(other);
         let folder = self.folder.path();
         let mut process = Process::start("millstream-worker", &name, folder, &[], &settings);
@@ -197,6 +201,11 @@ impl<R: Redis> Service<R> {
     /// The folder that file steps may touch.
     pub fn files(&self) -> std::path::PathBuf {
         self.folder.path().join("files")
+    }
+
+    /// The folder in which its workers have their folders.
+    pub fn work_folder(&self) -> std::path::PathBuf {
+        self.folder.path().join("work")
     }
 
     /// A closed gate.

@@ -1,6 +1,6 @@
 //! Settings of the worker.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use millstream_shared::{
     id::WorkerTag,
@@ -67,6 +67,12 @@ pub struct Config {
     /// ends itself. It is not ready long before that.
     #[arg(long, env = "MILLSTREAM_WEDGED_AFTER", default_value = "60s", value_parser = wedged_after)]
     pub wedged_after: Duration,
+
+    /// A folder for what steps need on disk while they run, of any number of
+    /// workers: what does not fit into memory, and the folders of commands. The
+    /// system's folder for temporary files if not set.
+    #[arg(long, env = "MILLSTREAM_WORK_FOLDER")]
+    pub work_folder: Option<PathBuf>,
 
     /// Networks, addresses and hosts, separated by commas, that `http` steps may
     /// reach although they are not public.

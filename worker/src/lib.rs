@@ -15,6 +15,7 @@ mod reclaimer;
 mod scheduler;
 mod steps;
 mod tables;
+mod work_folder;
 
 use std::{
     net::SocketAddr,

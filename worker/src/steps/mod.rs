@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config,
     tables::{self, Table},
+    work_folder::WorkFolder,
 };
 
 /// What a step has at hand while it runs.
@@ -49,6 +50,8 @@ pub(crate) struct Services {
     pub(crate) tables: tables::Engine,
     /// The local folders that steps may touch.
     pub(crate) files: tables::Files,
+    /// Last, so that whatever uses it is gone before it is removed.
+    pub(crate) work_folder: WorkFolder,
 }
 
 impl Services {
@@ -57,11 +60,13 @@ impl Services {
     /// # Errors
     /// Fails where a setting cannot be met, such as a folder that is not there.
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
+        let work_folder = WorkFolder::new(config.work_folder.as_deref())?;
         Ok(Self {
             http: http::Client::new(config.http_allow.clone())?,
             commands: config.commands.clone(),
-            tables: tables::Engine::new(&config.tables)?,
+            tables: tables::Engine::new(&config.tables, &work_folder.spill())?,
             files: tables::Files::new(&config.tables.files)?,
+            work_folder,
         })
     }
 }

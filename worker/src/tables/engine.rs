@@ -30,7 +30,6 @@ use super::{
     memory::Budget,
     query::{Query, Selected},
     read::Work,
-    spill::SpillFolder,
 };
 
 /// Works on tables, on threads of its own: however busy it is, what else the
@@ -39,7 +38,6 @@ pub(crate) struct Engine {
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
     environment: Arc<RuntimeEnv>,
-    _spill: SpillFolder,
     budget: Budget,
     settings: TableSettings,
     cores: usize,
@@ -54,8 +52,9 @@ impl Engine {
     /// takes about 8 MiB. Memory is taken only as far as it is used.
     const STACK_BYTES: usize = 128 << 20;
 
-    /// Starts the threads and prepares the spill folder.
-    pub(crate) fn new(settings: &TableSettings) -> Result<Self, TableError> {
+    /// Starts the threads. What does not fit into memory goes to the folder
+    /// `spill`.
+    pub(crate) fn new(settings: &TableSettings, spill: &Path) -> Result<Self, TableError> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let threads = AtomicUsize::new(0);
         let runtime = Builder::new_multi_thread()
@@ -65,11 +64,9 @@ impl Engine {
             .enable_time()
             .build()
             .map_err(|error| TableError::io("starting the threads for tables", error))?;
-        let spill = SpillFolder::new(settings.spill_folder.as_deref())?;
         Ok(Self {
             runtime: Some(runtime),
-            environment: environment(settings, spill.path())?,
-            _spill: spill,
+            environment: environment(settings, spill)?,
             budget: Budget::new(settings.table_size, settings.tables_memory),
             settings: settings.clone(),
             cores,
@@ -154,7 +151,7 @@ fn environment(settings: &TableSettings, spill: &Path) -> Result<Arc<RuntimeEnv>
         .with_disk_manager_builder(disk)
         .build_arc()
         .map_err(|error| {
-            let message = format!("--spill-folder cannot be used: {}", error.strip_backtrace());
+            let message = format!("--work-folder cannot be used: {}", error.strip_backtrace());
             TableError::refused("bad_folder", message)
         })?;
     // No query can name a file; should one ever, there is no way to it.
@@ -194,7 +191,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::tables::tests::settings;
+    use crate::tables::tests::{new_engine, settings};
 
     impl Engine {
         /// Waits until no query and no work on files is under way.
@@ -210,7 +207,7 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn dropped_work_on_files_is_told_to_stop() {
-        let engine = Engine::new(&settings()).unwrap();
+        let engine = new_engine(&settings());
         let work = engine.on_files::<()>(|work| {
             loop {
                 work.check()?;
@@ -224,7 +221,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_error_of_that_work_alone() {
-        let engine = Engine::new(&settings()).unwrap();
+        let engine = new_engine(&settings());
         let work = engine.on_files::<()>(|_| panic!("a surprise"));
         let error = work.await.unwrap_err();
         assert_eq!(
@@ -232,15 +229,5 @@ mod tests {
             "work on a table stopped unexpectedly: a surprise"
         );
         assert_eq!(engine.on_files(|_| Ok(7)).await.unwrap(), 7);
-    }
-
-    #[test]
-    fn a_spill_folder_that_cannot_be_used_is_named() {
-        let settings = TableSettings {
-            spill_folder: Some("/proc/none/such".into()),
-            ..settings()
-        };
-        let error = Engine::new(&settings).err().unwrap();
-        assert!(error.to_string().contains("--spill-folder"), "{error}");
     }
 }

@@ -16,7 +16,6 @@ mod query;
 mod query_error;
 mod read;
 mod settings;
-mod spill;
 #[cfg(test)]
 mod tests;
 mod value;

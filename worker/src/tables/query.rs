@@ -244,8 +244,8 @@ fn has_hash_join(plan: &Arc<dyn ExecutionPlan>) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::tables::{
-        ByteSize, Engine, TableError, TableSettings,
-        tests::{Place, settings, shown},
+        ByteSize, TableError, TableSettings,
+        tests::{Place, new_engine, settings, shown},
     };
 
     use super::*;
@@ -269,7 +269,7 @@ mod tests {
     }
 
     async fn run(text: &str) -> Result<Selected, TableError> {
-        let engine = Engine::new(&settings()).unwrap();
+        let engine = new_engine(&settings());
         engine.sql(text, &shop()).await
     }
 
@@ -432,7 +432,7 @@ mod tests {
         );
         assert!(!message.contains('\n'), "{message}");
 
-        let engine = Engine::new(&settings()).unwrap();
+        let engine = new_engine(&settings());
         let upper = tables(&[("t", "Amount\n1\n")]);
         let error = engine
             .sql("select amount from t", &upper)
@@ -457,12 +457,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_sort_that_does_not_fit_into_memory_spills_to_disk() {
-        let spill = tempfile::tempdir().unwrap();
-        let engine = Engine::new(&TableSettings {
-            spill_folder: Some(spill.path().to_owned()),
-            ..small(8 << 20)
-        })
-        .unwrap();
+        let engine = new_engine(&small(8 << 20));
         let text = format!("select n, text from ({MANY}) order by text, n desc");
         let sorted = engine.sql(&text, &HashMap::new()).await.unwrap().table;
         assert_eq!(sorted.rows(), 200_000);
@@ -475,7 +470,7 @@ mod tests {
         let text = format!(
             "select count(*) as n from ({MANY}) a join ({MANY}) b on a.n = b.n and a.text = b.text"
         );
-        let engine = Engine::new(&small(12 << 20)).unwrap();
+        let engine = new_engine(&small(12 << 20));
         let query = engine.query(&text, &HashMap::new());
         let hashed = query.attempt(true).await.err().unwrap();
         let is_hash_join = matches!(
@@ -493,11 +488,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_query_without_room_says_which_setting_allows_more() {
-        let engine = Engine::new(&TableSettings {
+        let engine = new_engine(&TableSettings {
             spill_size: ByteSize::of(1 << 10),
             ..small(1 << 20)
-        })
-        .unwrap();
+        });
         let text = format!("select n, text from ({MANY}) order by text, n desc");
         let error = engine.sql(&text, &HashMap::new()).await.err().unwrap();
         assert!(error.is_retriable());
@@ -507,11 +501,10 @@ mod tests {
             "{message}"
         );
 
-        let engine = Engine::new(&TableSettings {
+        let engine = new_engine(&TableSettings {
             table_size: ByteSize::of(1 << 20),
             ..settings()
-        })
-        .unwrap();
+        });
         let error = engine.sql(MANY, &HashMap::new()).await.err().unwrap();
         assert!(
             error
@@ -523,7 +516,7 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn a_dropped_query_stops_and_never_blocks_its_caller() {
-        let engine = Engine::new(&settings()).unwrap();
+        let engine = new_engine(&settings());
         let endless = "select count(*) from generate_series(1, 100000000000) a";
         let nothing = HashMap::new();
         let query = engine.sql(endless, &nothing);

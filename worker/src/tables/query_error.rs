@@ -26,7 +26,7 @@ pub(super) fn explained(error: &DataFusionError, settings: &TableSettings) -> Ta
             ),
         },
         DataFusionError::IoError(error) => TableError::Full {
-            message: format!("the spill folder cannot be used: {error}"),
+            message: format!("the work folder cannot be used: {error}"),
         },
         DataFusionError::SchemaError(error, _) => refused(schema_sentence(error)),
         DataFusionError::SQL(error, _) => {

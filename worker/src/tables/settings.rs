@@ -30,7 +30,7 @@ pub struct TableSettings {
     pub tables_memory: ByteSize,
 
     /// Memory in which all `sql` steps together sort, group and join; what
-    /// does not fit goes to the spill folder.
+    /// does not fit goes to the work folder.
     #[arg(
         long = "sql-memory",
         env = "MILLSTREAM_SQL_MEMORY",
@@ -38,12 +38,7 @@ pub struct TableSettings {
     )]
     pub sql_memory: ByteSize,
 
-    /// Where `sql` steps put what does not fit into their memory; the system's
-    /// folder for temporary files unless given.
-    #[arg(long = "spill-folder", env = "MILLSTREAM_SPILL_FOLDER")]
-    pub spill_folder: Option<PathBuf>,
-
-    /// How much room the spill folder may take.
+    /// How much room that may take in the work folder.
     #[arg(
         long = "spill-size",
         env = "MILLSTREAM_SPILL_SIZE",

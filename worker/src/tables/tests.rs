@@ -7,8 +7,8 @@ use millstream_shared::flow::step::{ColumnType, Format};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ByteSize, Files, Reading, Table, TableError, TableSettings, Writing, memory::Budget, read,
-    read::Work, write,
+    ByteSize, Engine, Files, Reading, Table, TableError, TableSettings, Writing, memory::Budget,
+    read, read::Work, write,
 };
 
 /// A folder that is gone when the test ends.
@@ -120,7 +120,11 @@ pub(super) fn settings() -> TableSettings {
         table_size: ByteSize::of(64 << 20),
         tables_memory: ByteSize::of(256 << 20),
         sql_memory: ByteSize::of(64 << 20),
-        spill_folder: None,
         spill_size: ByteSize::of(1 << 30),
     }
+}
+
+/// An engine that spills to the system's folder for temporary files.
+pub(super) fn new_engine(settings: &TableSettings) -> Engine {
+    Engine::new(settings, &std::env::temp_dir()).unwrap()
 }

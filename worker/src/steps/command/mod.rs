@@ -91,16 +91,23 @@ pub(crate) async fn run(
         step = %context.step,
         attempt = context.attempt,
     );
-    execute(&invocation, &context.cancelled)
+    let folder = context.services.work_folder.for_command();
+    let folder = folder.map_err(|error| {
+        StepError::transient(
+            "command_start",
+            format!("no folder could be made for the command: {error}"),
+        )
+    })?;
+    execute(&invocation, folder, &context.cancelled)
         .instrument(span)
         .await
 }
 
 async fn execute(
     invocation: &Invocation,
+    folder: TempDir,
     cancelled: &CancellationToken,
 ) -> Result<StepOutput, StepError> {
-    let folder = own_folder()?;
     let command = invocation.command(folder.path());
     let mut group = Group::start(command, folder)
         .await
@@ -172,18 +179,6 @@ async fn read_lines(lines: &mut Lines, stderr: Option<tokio::process::ChildStder
     if let Some(stderr) = stderr {
         lines.read(stderr).await;
     }
-}
-
-fn own_folder() -> Result<TempDir, StepError> {
-    tempfile::Builder::new()
-        .prefix("millstream-command-")
-        .tempdir()
-        .map_err(|error| {
-            StepError::transient(
-                "command_start",
-                format!("no folder could be made for the command: {error}"),
-            )
-        })
 }
 
 fn outcome(

@@ -20,8 +20,12 @@ fn shell(script: &str) -> Value {
     json!({ "program": "sh", "args": ["-c", script] })
 }
 
+fn own_folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
 async fn run(step: Value) -> Result<StepOutput, StepError> {
-    execute(&invocation(step), &CancellationToken::new()).await
+    execute(&invocation(step), own_folder(), &CancellationToken::new()).await
 }
 
 async fn stdout(step: Value) -> String {
@@ -199,7 +203,7 @@ async fn a_cancelled_program_may_clean_up_and_ends_with_its_children() {
     );
     let cancelled = CancellationToken::new();
     let invocation = invocation(shell(&script));
-    let running = execute(&invocation, &cancelled);
+    let running = execute(&invocation, own_folder(), &cancelled);
     let cancelling = async {
         let pids = numbers(&file, 2).await;
         cancelled.cancel();
@@ -224,7 +228,7 @@ async fn a_cancelled_program_that_will_not_end_is_killed() {
     );
     let cancelled = CancellationToken::new();
     let invocation = invocation(shell(&script));
-    let running = execute(&invocation, &cancelled);
+    let running = execute(&invocation, own_folder(), &cancelled);
     let cancelling = async {
         let pids = numbers(&file, 2).await;
         cancelled.cancel();
@@ -250,7 +254,7 @@ async fn a_program_whose_step_is_dropped_ends_with_its_children() {
     let cancelled = CancellationToken::new();
     let invocation = invocation(shell(&script));
     let pids = tokio::select! {
-        result = execute(&invocation, &cancelled) => panic!("the step ended: {result:?}"),
+        result = execute(&invocation, own_folder(), &cancelled) => panic!("the step ended: {result:?}"),
         pids = numbers(&file, 2) => pids,
     };
     for pid in pids {

@@ -1,4 +1,5 @@
-//! A folder for what does not fit into memory, which no crash leaves behind.
+//! A folder for what steps need on disk while they run: what does not fit into
+//! memory, and the folders of commands. No crash leaves it behind.
 
 use std::{
     env,
@@ -9,39 +10,47 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tempfile::NamedTempFile;
+use anyhow::Context;
+use tempfile::{NamedTempFile, TempDir};
 
-use super::TableError;
-
-const PREFIX: &str = "millstream-spill-";
+const PREFIX: &str = "millstream-work-";
 const LOCK: &str = "lock";
+const SPILL: &str = "spill";
 
 /// A folder of this process alone, gone when it is dropped.
 ///
 /// A process that was killed leaves its folder; the lock beside it is free
 /// then, which is how the next process that starts knows and removes both.
-pub(super) struct SpillFolder {
+pub(crate) struct WorkFolder {
     path: PathBuf,
     _lock: NamedTempFile,
 }
 
-impl SpillFolder {
+impl WorkFolder {
     /// A new folder in `within`, or in the system's folder for temporary
     /// files. What dead processes left there is removed.
-    pub(super) fn new(within: Option<&Path>) -> Result<Self, TableError> {
+    ///
+    /// # Errors
+    /// Fails where nothing can be made there.
+    pub(crate) fn new(within: Option<&Path>) -> anyhow::Result<Self> {
         let within = within.map_or_else(env::temp_dir, Path::to_owned);
-        Self::create(&within).map_err(|error| {
-            let within = within.display();
-            TableError::refused(
-                "bad_folder",
-                format!("--spill-folder `{within}` cannot be used: {error}"),
-            )
-        })
+        let made = Self::create(&within);
+        made.with_context(|| format!("--work-folder `{}` cannot be used", within.display()))
     }
 
-    /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// The folder of what does not fit into memory.
+    pub(crate) fn spill(&self) -> PathBuf {
+        self.path.join(SPILL)
+    }
+
+    /// A new folder for a command, gone when it is dropped.
+    ///
+    /// # Errors
+    /// Fails where none can be made.
+    pub(crate) fn for_command(&self) -> io::Result<TempDir> {
+        tempfile::Builder::new()
+            .prefix("command-")
+            .tempdir_in(&self.path)
     }
 
     fn create(within: &Path) -> io::Result<Self> {
@@ -49,15 +58,17 @@ impl SpillFolder {
         remove_left_over(within)?;
         let lock = locked(within)?;
         let path = lock.path().with_extension("");
-        DirBuilder::new().mode(0o700).create(&path)?;
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700).create(&path)?;
+        builder.create(path.join(SPILL))?;
         Ok(Self { path, _lock: lock })
     }
 }
 
-impl Drop for SpillFolder {
+impl Drop for WorkFolder {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.path) {
-            tracing::warn!(%error, folder = %self.path.display(), "the spill folder stays");
+            tracing::warn!(%error, folder = %self.path.display(), "the work folder stays");
         }
     }
 }
@@ -93,7 +104,7 @@ fn remove_left_over(within: &Path) -> io::Result<()> {
             let folder = lock.with_extension("");
             match fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(%error, folder = %folder.display(), "a left-over spill folder stays");
+                    tracing::warn!(%error, folder = %folder.display(), "a left-over work folder stays");
                 }
                 _ => fs::remove_file(&lock).unwrap_or_default(),
             }
@@ -113,26 +124,33 @@ mod tests {
     #[test]
     fn a_folder_is_gone_with_its_owner() {
         let within = tempfile::tempdir().unwrap();
-        let spill = SpillFolder::new(Some(within.path())).unwrap();
-        fs::write(spill.path().join("rows"), "x").unwrap();
-        drop(spill);
+        let work = WorkFolder::new(Some(within.path())).unwrap();
+        fs::write(work.spill().join("rows"), "x").unwrap();
+        drop(work);
         assert_eq!(count(within.path()), 0);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let error = WorkFolder::new(Some(Path::new("/proc/none/such")));
+        let error = format!("{:#}", error.err().unwrap());
+        assert!(error.contains("--work-folder `/proc/none/such`"), "{error}");
     }
 
     #[test]
     fn what_a_killed_process_left_is_removed_and_what_others_use_stays() {
         let within = tempfile::tempdir().unwrap();
-        let alive = SpillFolder::new(Some(within.path())).unwrap();
-        let dead = within.path().join("millstream-spill-dead");
+        let alive = WorkFolder::new(Some(within.path())).unwrap();
+        let dead = within.path().join("millstream-work-dead");
         fs::create_dir(&dead).unwrap();
         fs::write(dead.join("rows"), "x").unwrap();
-        fs::write(within.path().join("millstream-spill-dead.lock"), "").unwrap();
+        fs::write(within.path().join("millstream-work-dead.lock"), "").unwrap();
         fs::write(within.path().join("other.lock"), "").unwrap();
 
-        let new = SpillFolder::new(Some(within.path())).unwrap();
+        let new = WorkFolder::new(Some(within.path())).unwrap();
         assert!(!dead.exists());
-        assert!(alive.path().exists());
-        assert!(new.path().exists());
+        assert!(alive.spill().exists());
+        assert!(new.spill().exists());
         assert_eq!(count(within.path()), 5);
     }
 }
