@@ -1,10 +1,7 @@
 //! How much the service takes on, what it says beyond that, and in which order
 //! it works.
 
-use std::fs;
-
 use harness::{Answer, Client, SOON, Service, Setup, eventually};
-use serde_json::json;
 
 use crate::flows::{gated, quick};
 
@@ -108,45 +105,4 @@ async fn a_run_without_room_is_skipped_or_fails_where_its_flow_says_so() {
         assert_eq!(admin.end(policy, &first).await, "Succeeded");
         assert_eq!(admin.run(policy).await, "Succeeded");
     }
-}
-
-/// With one slot and a backlog of all priorities, runs are served 4 : 2 : 1.
-#[tokio::test]
-async fn urgent_runs_go_first_and_starve_nobody() {
-    let mut service = Service::start(Setup {
-        workers: 0,
-        worker: &[("MILLSTREAM_SLOTS", "1")],
-        ..Setup::default()
-    })
-    .await;
-    let admin = service.admin();
-    let file = service.folder().join("order");
-    let script = format!("echo $1 >> '{}'", file.display());
-    let command = json!({ "program": "sh", "args": ["-c", script, "sh", "{{ inputs.who }}"] });
-    admin
-        .publish(&format!(
-            "id: note\ninputs:\n  who: {{ type: string }}\nsteps:\n  - id: note\n    command: {command}\n"
-        ))
-        .await;
-    let mut runs = Vec::new();
-    for who in ["low", "normal", "high"] {
-        for _ in 0..12 {
-            let body = json!({ "inputs": { "who": who } });
-            let request = admin.start_request("note", &format!("?priority={who}"));
-            runs.push(Answer::of(request.json(&body)).await.run_id());
-        }
-    }
-    service.add_worker().await;
-    for run in &runs {
-        assert_eq!(admin.end("note", run).await, "Succeeded");
-    }
-    let order = fs::read_to_string(file).unwrap();
-    let first: Vec<_> = order.lines().take(14).collect();
-    let count = |who: &str| first.iter().filter(|line| **line == who).count();
-    let counts = [count("high"), count("normal"), count("low")];
-    // The first claim of a worker may come from its blocking read.
-    assert!(
-        (6..=9).contains(&counts[0]) && (3..=5).contains(&counts[1]) && counts[2] >= 1,
-        "{first:?}"
-    );
 }
