@@ -1,8 +1,10 @@
 //! How safe an accepted start is, where a caller asks for more.
 
-use std::{path::PathBuf, process::Command};
+use std::process::Command;
 
-use harness::{Answer, RedisNode, RedisSetup, SOON, Service, Setup, eventually, free_port};
+use harness::{
+    Answer, RedisNode, RedisSetup, SOON, Service, Setup, eventually, free_port, redis_servers,
+};
 
 use crate::flows::quick;
 
@@ -74,24 +76,23 @@ async fn a_replica_that_has_the_start_is_told_of_and_one_that_is_silent_too() {
 /// On every server at hand that has `WAITAOF`; `./dev test` gets some.
 #[tokio::test]
 async fn a_server_that_can_say_when_a_write_is_on_disk_is_asked() {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "tests are not programs with settings"
-    )]
-    let listed = std::env::var("MILLSTREAM_TEST_REDIS_SERVERS").unwrap_or_default();
-    for program in listed.split(':').filter(|program| !program.is_empty()) {
-        let service = service(RedisSetup {
-            program: Some(PathBuf::from(program)),
-            ..RedisSetup::default()
-        })
-        .await;
-        let known: Vec<redis::Value> = service.redis.command(&["COMMAND", "INFO", "WAITAOF"]).await;
-        let has_it = !matches!(known.first(), None | Some(redis::Value::Nil));
-        let answer = start(&service, "fsync").await;
-        let version = Command::new(program).arg("--version").output().unwrap();
-        let version = String::from_utf8_lossy(&version.stdout).into_owned();
-        let expected = if has_it { (200, "fsync") } else { (400, "") };
-        let told = (answer.status, answer.header("x-durability"));
-        assert_eq!(told, expected, "{version}");
+    for program in redis_servers() {
+        // The last one leaves its writes to the operating system.
+        for (appendfsync, reached) in [("everysec", "fsync"), ("no", "memory")] {
+            let redis = RedisSetup {
+                program: Some(program.clone()),
+                ..RedisSetup::with(&["--appendfsync", appendfsync])
+            };
+            let service = service(redis).await;
+            let ask = ["COMMAND", "INFO", "WAITAOF"];
+            let known: Vec<redis::Value> = service.redis.command(&ask).await;
+            let has_it = !matches!(known.first(), None | Some(redis::Value::Nil));
+            let answer = start(&service, "fsync").await;
+            let version = Command::new(&program).arg("--version").output().unwrap();
+            let version = String::from_utf8_lossy(&version.stdout).into_owned();
+            let expected = if has_it { (200, reached) } else { (400, "") };
+            let told = (answer.status, answer.header("x-durability"));
+            assert_eq!(told, expected, "{version} with appendfsync {appendfsync}");
+        }
     }
 }

@@ -21,6 +21,15 @@ pub use process::{Process, built_program};
 pub use proxy::{Passage, Proxy};
 pub use redis_group::{RedisCluster, WatchedRedis};
 pub use redis_node::{RedisNode, free_port};
-pub use redis_server::{PrivateRedis, RedisSetup};
+pub use redis_server::{PrivateRedis, RedisSetup, redis_servers};
 pub use service::{Api, Redis, Service, Setup, Worker};
 pub use waiting::{SOON, eventually};
+
+/// A setting of the tests themselves.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests are not programs with settings"
+)]
+pub fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

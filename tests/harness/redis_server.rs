@@ -33,7 +33,7 @@ pub struct RedisSetup {
     /// The program, where it is not the one on the search path.
     pub program: Option<PathBuf>,
     /// A command that starts the program, with its arguments.
-    pub launcher: &'static [&'static str],
+    pub launcher: Vec<String>,
     /// Further arguments, such as `--maxmemory`.
     pub arguments: Vec<String>,
 }
@@ -45,6 +45,20 @@ impl RedisSetup {
             arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
             ..Self::default()
         }
+    }
+}
+
+/// The servers to test the protocol on: those that `./dev test` has got, with a
+/// colon in between in `MILLSTREAM_TEST_REDIS_SERVERS`, otherwise the one that
+/// is on the search path.
+pub fn redis_servers() -> Vec<PathBuf> {
+    let listed = crate::setting("MILLSTREAM_TEST_REDIS_SERVERS").unwrap_or_default();
+    let listed = listed.split(':').filter(|server| !server.is_empty());
+    let listed: Vec<PathBuf> = listed.map(PathBuf::from).collect();
+    if listed.is_empty() {
+        vec!["redis-server".into()]
+    } else {
+        listed
     }
 }
 

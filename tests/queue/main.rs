@@ -14,11 +14,11 @@ mod trouble;
 mod world;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use harness::{PrivateRedis, RedisSetup};
+use harness::{PrivateRedis, RedisSetup, redis_servers, setting};
 use millstream_shared::{process::RedisSettings, store::Store};
 
 use random::Random;
@@ -37,7 +37,7 @@ async fn whatever_happens_in_whatever_order_every_invariant_holds() {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let first = since.as_micros() as u64;
     // One after the other: they would only get in one another's way.
-    for server in servers() {
+    for server in redis_servers() {
         match asked {
             Some(seed) => round(&server, seed).await,
             None => {
@@ -47,27 +47,6 @@ async fn whatever_happens_in_whatever_order_every_invariant_holds() {
             }
         }
     }
-}
-
-/// The servers to test on: those that `./dev test` has got, with a colon in
-/// between, otherwise the one that is on the search path.
-fn servers() -> Vec<PathBuf> {
-    let listed = setting("MILLSTREAM_TEST_REDIS_SERVERS").unwrap_or_default();
-    let listed = listed.split(':').filter(|server| !server.is_empty());
-    let listed: Vec<PathBuf> = listed.map(PathBuf::from).collect();
-    if listed.is_empty() {
-        vec!["redis-server".into()]
-    } else {
-        listed
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tests are not programs with settings"
-)]
-fn setting(name: &str) -> Option<String> {
-    std::env::var(name).ok()
 }
 
 async fn round(server: &Path, seed: u64) {

@@ -64,7 +64,7 @@ async fn a_full_disk_refuses_starts_until_there_is_room() {
         RedisSetup {
             // A write beyond the limit fails as it does on a full disk, where the
             // process survives the signal.
-            launcher: &["env", "--ignore-signal=XFSZ"],
+            launcher: ["env", "--ignore-signal=XFSZ"].map(str::to_owned).into(),
             ..RedisSetup::default()
         },
     )
@@ -95,4 +95,38 @@ async fn a_full_disk_refuses_starts_until_there_is_room() {
     assert_all_succeed(waits).await;
     assert_eq!(gate.arrivals().len(), 1);
     assert_eq!(admin.run("hello").await, "Succeeded");
+}
+
+/// What a disk lost of the end of the append-only file is gone, and nothing
+/// else: neither is anybody left to wait for it.
+#[tokio::test]
+async fn a_torn_end_of_the_append_only_file_costs_no_more_than_what_stood_there() {
+    let always = RedisSetup::with(&["--appendfsync", "always"]);
+    let (mut service, gate, waits) = busy(ONE_SLOT, always).await;
+    let admin = service.admin();
+    // Nobody else writes, so that the start stands at the end.
+    service.workers[0].freeze();
+    let last = admin.start("hello").await;
+    service.redis.kill();
+    let folder = service.redis.folder().join("appendonlydir");
+    let files = fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().path());
+    let file = files.filter(|file| file.extension().is_some_and(|end| end == "aof"));
+    let file = file
+        .max_by_key(|file| file.metadata().unwrap().len())
+        .unwrap();
+    let length = file.metadata().unwrap().len();
+    let file = fs::File::options().write(true).open(file).unwrap();
+    file.set_len(length - 2).unwrap();
+    service.redis.restart();
+    service.workers[0].thaw();
+
+    gate.open();
+    assert_all_succeed(waits).await;
+    let gone = Answer::of(admin.status_request("hello", &last, "")).await;
+    assert_eq!((gone.status, &*gone.code()), (404, "unknown_run"));
+    assert_eq!(gate.arrivals().len(), 1);
+    assert_eq!(admin.run("hello").await, "Succeeded");
+    service.open_runs(0).await;
 }

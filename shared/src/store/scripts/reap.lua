@@ -2,8 +2,9 @@
 -- number of processes may call it at the same time.
 --
 -- A server, or all who sweep, that stood still for a while makes every lease
--- look expired. Whoever finds that no sweep was made for so long leaves the
--- workers time for a beat first.
+-- look expired, and so does a clock that jumps. Whoever finds that no sweep was
+-- made for so long leaves the workers a lease to show that they are alive: the
+-- first beat of a run comes up to two thirds of a lease after its claim.
 --
 -- KEYS[1]  queue                STREAM
 -- KEYS[2]  sweeps of the queue  HASH
@@ -21,7 +22,7 @@ write_anyhow()
 local h = redis.call('HMGET', sweeps, 'last', 'pause_until')
 redis.call('HSET', sweeps, 'last', now)
 if h[1] and now - h[1] > math.max(lease_ms / 2, 250) then
-  redis.call('HSET', sweeps, 'pause_until', now + lease_ms / 2)
+  redis.call('HSET', sweeps, 'pause_until', now + lease_ms)
   return { ARGV[5], 0, 0 }
 end
 if h[2] and now < tonumber(h[2]) then return { ARGV[5], 0, 0 } end
