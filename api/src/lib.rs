@@ -35,7 +35,11 @@ use crate::app::App;
 /// Fails where a setting cannot be used, where an address cannot be listened
 /// on, and where Redis cannot be reached at the start.
 pub async fn serve(config: Config, stopping: CancellationToken) -> anyhow::Result<()> {
-    Api::start(config, stopping).await?.ended().await
+    let starting = Api::start(config, stopping.clone());
+    match stopping.run_until_cancelled(starting).await {
+        Some(api) => api?.ended().await,
+        None => Ok(()),
+    }
 }
 
 /// A running API.

@@ -161,14 +161,23 @@ async fn serve(
     let config = api_config(settings, &redis.url, &key.text)?;
     let base_path = config.base_path.as_str().to_owned();
     let worker_config = worker_config(settings, &redis.url)?;
-    let api = Api::start(config, stopping.clone()).await?;
+    let starting = Api::start(config, stopping.clone());
+    let Some(api) = stopping.run_until_cancelled(starting).await else {
+        return Ok(Outcome::Done);
+    };
+    let api = api?;
     let url = format!("http://{}{base_path}", reachable(api.address()));
-    let worker = match Worker::start(worker_config, stopping.clone()).await {
-        Ok(worker) => worker,
-        Err(error) => {
+    let starting = Worker::start(worker_config, stopping.clone());
+    let worker = match stopping.run_until_cancelled(starting).await {
+        Some(Ok(worker)) => worker,
+        Some(Err(error)) => {
             stopping.cancel();
             api.ended().await?;
             return Err(error.into());
+        }
+        None => {
+            api.ended().await?;
+            return Ok(Outcome::Done);
         }
     };
     let begun = async {

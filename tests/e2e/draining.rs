@@ -1,12 +1,12 @@
 //! Workers that are replaced one after the other under load: nobody's runs are
 //! taken away, and no step is executed twice.
 
-use std::{collections::HashMap, fs};
+use std::{collections::HashMap, fs, time::Duration};
 
-use harness::{Service, Setup};
+use harness::{Passage, Proxy, SOON, Service, Setup, eventually};
 use nix::sys::signal::Signal;
 
-use crate::flows::shell;
+use crate::flows::{quick, shell};
 
 const RUNS: usize = 150;
 
@@ -52,4 +52,41 @@ async fn a_rolling_restart_costs_no_lease_and_repeats_no_step() {
         let log = worker.log();
         assert!(!log.contains("took over runs of a silent worker"), "{log}");
     }
+}
+
+/// Redis has delivered it, and the worker has not heard of it when it is asked
+/// to stop.
+#[tokio::test]
+async fn what_was_on_its_way_to_a_worker_that_stops_goes_to_another_at_once() {
+    let mut service = Service::start(Setup {
+        workers: 0,
+        // Far longer than anything here takes.
+        worker: &[("MILLSTREAM_LEASE", "5m")],
+        ..Setup::default()
+    })
+    .await;
+    let way = Proxy::to(&service.redis).await;
+    let through = [("MILLSTREAM_REDIS_URL", way.url())];
+    service.add_worker_with(&through).await;
+    let admin = service.admin();
+    admin.publish(&quick("hello")).await;
+    eventually(SOON, "the worker to wait for a run", || async {
+        let clients: String = service.redis.command(&["CLIENT", "LIST"]).await;
+        let blocked = |line: &str| line.contains("flags=b") && line.contains("cmd=xreadgroup");
+        clients.lines().any(blocked).then_some(())
+    })
+    .await;
+    way.set(Passage::Slow(Duration::from_secs(1)));
+    let run = admin.start("hello").await;
+    eventually(SOON, "the run to be delivered", || async {
+        let pending = ["XPENDING", "ms:{0}:queue:default:normal", "workers"];
+        let pending: Vec<redis::Value> = service.redis.command(&pending).await;
+        (pending[0] == redis::Value::Int(1)).then_some(())
+    })
+    .await;
+    service.workers[0].signal(Signal::SIGTERM);
+    assert!(service.workers[0].ended().await.success());
+    assert_eq!(admin.status("hello", &run).await, "Pending");
+    service.add_worker().await;
+    assert_eq!(admin.end("hello", &run).await, "Succeeded");
 }

@@ -11,8 +11,12 @@ async fn main() -> ExitCode {
         |config: &Config| &config.log,
         async |config| {
             millstream_worker::use_ring();
-            let worker = Worker::start(config, stop_signal()?).await?;
-            worker.ended().await
+            let stopping = stop_signal()?;
+            let starting = Worker::start(config, stopping.clone());
+            match stopping.run_until_cancelled(starting).await {
+                Some(worker) => worker?.ended().await,
+                None => Ok(()),
+            }
         },
     )
     .await

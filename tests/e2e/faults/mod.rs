@@ -83,17 +83,23 @@ async fn busy(
     (service, gate, waits)
 }
 
-/// Asserts that API and worker end at their start, and returns what each has
-/// logged of it.
-async fn refused_at_start(redis: &PrivateRedis) -> Vec<String> {
-    let mut logs = Vec::new();
-    for program in ["millstream-api", "millstream-worker"] {
+/// API and worker on a Redis that nothing else uses, as they start.
+fn starting_programs(redis: &PrivateRedis) -> [Process; 2] {
+    ["millstream-api", "millstream-worker"].map(|program| {
         let settings = [
             ("MILLSTREAM_REDIS_URL", redis.url()),
             ("MILLSTREAM_LISTEN", "127.0.0.1:0".to_owned()),
             ("MILLSTREAM_OPS_LISTEN", "127.0.0.1:0".to_owned()),
         ];
-        let mut process = Process::start(program, program, redis.folder(), &[], &settings);
+        Process::start(program, program, redis.folder(), &[], &settings)
+    })
+}
+
+/// Asserts that API and worker end at their start, and returns what each has
+/// logged of it.
+async fn refused_at_start(redis: &PrivateRedis) -> Vec<String> {
+    let mut logs = Vec::new();
+    for mut process in starting_programs(redis) {
         assert_eq!(process.ended().await.code(), Some(1));
         logs.push(process.log());
     }

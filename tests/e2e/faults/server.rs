@@ -4,11 +4,15 @@
 use std::time::Duration;
 
 use harness::{PrivateRedis, RedisSetup, SOON, Service, Setup, eventually};
+use nix::sys::signal::Signal;
 
-use super::{ONE_SLOT, assert_all_succeed, assert_refused, busy, refused_at_start, waiting_starts};
+use super::{
+    ONE_SLOT, assert_all_succeed, assert_refused, busy, refused_at_start, starting_programs,
+    waiting_starts,
+};
 use crate::flows::gated;
 
-/// How many things are stored besides, so that loading takes a while.
+/// How many things are stored besides, so that loading takes two seconds.
 const FILLERS: u32 = 20_000;
 /// How long it takes to load each.
 const LOADS_EACH: Duration = Duration::from_micros(100);
@@ -47,6 +51,18 @@ async fn a_replica_is_refused_in_one_line() {
     }
 }
 
+/// Stores so much that loading it takes so many times two seconds.
+async fn fill(redis: &PrivateRedis, times: u32) {
+    let mut connection = redis.connection().await;
+    for time in 0..times {
+        let mut fill = redis::pipe();
+        for number in 0..FILLERS {
+            fill.set(format!("filler:{time}:{number}"), number).ignore();
+        }
+        fill.exec_async(&mut connection).await.unwrap();
+    }
+}
+
 /// Kills a Redis and starts it again, and returns while it loads.
 async fn reload(redis: &mut PrivateRedis) {
     redis.kill();
@@ -74,12 +90,7 @@ async fn programs_wait_for_a_redis_that_loads() {
     admin.publish(&gated("slow", &gate)).await;
     let waits = waiting_starts(&admin, "slow", "", 1);
     gate.reached_by(1).await;
-    let mut fill = redis::pipe();
-    for number in 0..FILLERS {
-        fill.set(format!("filler:{number}"), number).ignore();
-    }
-    let mut connection = service.redis.connection().await;
-    fill.exec_async(&mut connection).await.unwrap();
+    fill(&service.redis, 1).await;
 
     let waited = |log: String| assert!(log.contains("still reads its data"), "{log}");
     reload(&mut service.redis).await;
@@ -93,5 +104,26 @@ async fn programs_wait_for_a_redis_that_loads() {
     assert_eq!(gate.arrivals().len(), 1);
     for api in 0..2 {
         assert_eq!(service.admin_at(api).run("slow").await, "Succeeded");
+    }
+}
+
+#[tokio::test]
+async fn programs_that_wait_for_a_redis_stop_when_they_are_asked_to() {
+    let mut redis = PrivateRedis::start_as(RedisSetup::with(&["--appendfsync", "always"]));
+    // Loading takes longer than anybody waits here.
+    fill(&redis, 20).await;
+    reload(&mut redis).await;
+    for mut process in starting_programs(&redis) {
+        eventually(SOON, "the program to wait", || async {
+            process.log().contains("still reads its data").then_some(())
+        })
+        .await;
+        process.signal(Signal::SIGTERM);
+        assert!(process.ended().await.success());
+        // It has not waited to the end.
+        let client = redis::Client::open(redis.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let pong: Result<String, _> = redis::cmd("PING").query_async(&mut connection).await;
+        assert_eq!(pong.unwrap_err().code(), Some("LOADING"));
     }
 }
