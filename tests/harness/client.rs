@@ -3,6 +3,8 @@
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use serde_json::{Value, json};
 
+use crate::SOON;
+
 /// A caller that shows one key to one API process, or no key at all.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -145,8 +147,11 @@ impl Client {
 
 impl Answer {
     /// Sends a request and reads the answer.
+    ///
+    /// # Panics
+    /// Panics where there is none within three times [`SOON`].
     pub async fn of(request: RequestBuilder) -> Self {
-        let response = request.send().await.unwrap();
+        let response = request.timeout(3 * SOON).send().await.unwrap();
         Self {
             status: response.status().as_u16(),
             headers: response.headers().clone(),
