@@ -108,6 +108,9 @@ async fn a_worker_with_room_does_not_take_its_own_run_again_from_a_new_group() {
         assert_eq!(destroyed, 1);
         assert_eq!(admin.run("hello").await, "Succeeded");
     }
+    // Somebody else would find them if this worker died now.
+    let pending: Vec<redis::Value> = service.redis.command(&["XPENDING", QUEUE, "workers"]).await;
+    assert_eq!(pending[0], redis::Value::Int(3));
     gate.open();
     assert_all_succeed(waits).await;
     assert_eq!(gate.arrivals().len(), 3);
