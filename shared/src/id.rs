@@ -131,6 +131,99 @@ impl fmt::Display for StepId {
     }
 }
 
+/// What an administrator calls a connection, and a flow names it by.
+///
+/// 1 to 64 letters, digits, dashes and underscores, starting with a letter.
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(try_from = "String")]
+#[schemars(extend("pattern" = "^[A-Za-z][A-Za-z0-9_-]{0,63}$"))]
+pub struct ConnectionName(String);
+
+impl ConnectionName {
+    const EXPECTED: &str = "1 to 64 of A-Z a-z 0-9 _ - and start with a letter";
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ConnectionName {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let first = |byte: u8| byte.is_ascii_alphabetic();
+        let rest = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        if is_name(text, 64, first, rest) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidId::new("a connection", Self::EXPECTED, text))
+        }
+    }
+}
+
+impl TryFrom<String> for ConnectionName {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for ConnectionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What an administrator calls a secret, so that it can stand in an expression:
+/// `{{ secrets.name }}`.
+///
+/// 1 to 64 letters, digits and underscores, starting with a letter.
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(try_from = "String")]
+#[schemars(extend("pattern" = "^[A-Za-z][A-Za-z0-9_]{0,63}$"))]
+pub struct SecretName(String);
+
+impl SecretName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SecretName {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let first = |byte: u8| byte.is_ascii_alphabetic();
+        let rest = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if is_name(text, 64, first, rest) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidId::new("a secret", StepId::EXPECTED, text))
+        }
+    }
+}
+
+impl TryFrom<String> for SecretName {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for SecretName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// What a worker must offer to take a flow's runs: `default` unless said.
 ///
 /// 1 to 32 lower-case letters, digits and dashes, starting with a letter.

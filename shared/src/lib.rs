@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod byte_size;
+pub mod connection;
 pub mod duration;
 pub mod flow;
 pub mod id;

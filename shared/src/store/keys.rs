@@ -18,6 +18,8 @@
 //! | `ms:{p}:api:<instance>` | channel | ends of runs that an API process waits for | – |
 //! | `ms:{0}:flow:<flow>` | hash | versions of a flow, number of the latest | until deleted |
 //! | `ms:{0}:key:<key id>` | string | an API key, its secret hashed | until revoked |
+//! | `ms:{0}:connections` | hash | each connection by its name, sealed | until deleted |
+//! | `ms:{0}:secrets` | hash | each secret by its name, sealed | until deleted |
 //! | `ms:{0}:changes` | channel | keys and flows that were changed | – |
 //!
 //! All keys of a run carry the hash tag of its partition, so that one script
@@ -94,6 +96,14 @@ impl Partition {
 
     pub(super) fn key(&self, key: &KeyId) -> String {
         self.named("key:", key.as_str())
+    }
+
+    pub(super) fn connections(&self) -> String {
+        self.named("connections", "")
+    }
+
+    pub(super) fn secrets(&self) -> String {
+        self.named("secrets", "")
     }
 
     fn named(&self, kind: &str, name: &str) -> String {

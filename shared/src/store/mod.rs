@@ -19,6 +19,7 @@ mod runs;
 mod scripts;
 mod start;
 mod topology;
+mod vault;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ pub use reader::{Delivered, QueueReader};
 pub use registry::Published;
 pub use runs::Cancelled;
 pub use start::{Enqueue, Enqueued, GroupLimit, Idempotency, Scope, TooMany, When};
+pub use vault::{VAULT_MAX, Vault, VaultError};
 
 use crate::id::{FlowId, RunId};
 use partition::Partition;

@@ -1,0 +1,209 @@
+//! How flows reach databases, file stores and services: connections by name,
+//! which an administrator keeps and authors only name.
+
+mod document;
+mod seal;
+
+use std::{fmt, num::NonZeroU16};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use document::{InvalidConnection, Shown};
+pub use seal::{NotSealed, SecretsKeys};
+
+/// A value that is never shown: neither by `Debug` nor by any answer.
+///
+/// Serialising it gives its text, so a value that holds one is only ever
+/// serialised to be sealed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// What it hides.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// What a connection leads to, and with which rights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Connection {
+    /// A PostgreSQL database.
+    Postgres(Server),
+    /// A MySQL or MariaDB database.
+    Mysql(Server),
+    /// A file of SQLite, within the folders of `MILLSTREAM_FILES`.
+    Sqlite(SqliteFile),
+    /// A database of Microsoft SQL Server.
+    Sqlserver(Server),
+    /// A bucket of S3 or of something that speaks like it.
+    S3(S3),
+    /// A container of Azure Blob Storage.
+    Azure(Azure),
+    /// A bucket of Google Cloud Storage.
+    Gcs(Gcs),
+    /// A service over HTTP.
+    Http(HttpService),
+}
+
+/// A database server and who may use it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Its name or address.
+    pub host: String,
+    /// Its port; the usual one of its kind if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<NonZeroU16>,
+    /// The database.
+    pub database: String,
+    /// The user name.
+    pub user: String,
+    /// The password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// Whether the way there is encrypted.
+    #[serde(default)]
+    pub tls: Tls,
+    /// Certificates of authorities to trust besides those of the system, in PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+}
+
+/// Whether the way to a server is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Tls {
+    /// Never.
+    Disable,
+    /// Where the server can; its certificate is not looked at.
+    #[default]
+    Prefer,
+    /// Always; its certificate is not looked at.
+    Require,
+    /// Always, and the certificate must be for its host.
+    Verify,
+}
+
+/// A file of SQLite.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SqliteFile {
+    /// Relative to the first folder of `MILLSTREAM_FILES`. It is made if it is
+    /// not there.
+    pub path: String,
+}
+
+/// A bucket of S3, and who may use it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct S3 {
+    /// The bucket, as `s3://<bucket>/…` names it.
+    pub bucket: String,
+    /// Its region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The address of a service that is not Amazon's: `http://host:port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The public part of an access key. Without one, the worker's own rights
+    /// are used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<String>,
+    /// The secret part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_access_key: Option<Secret>,
+    /// The token of temporary rights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<Secret>,
+}
+
+/// A container of Azure Blob Storage, and who may use it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Azure {
+    /// The container, as `az://<container>/…` names it.
+    pub container: String,
+    /// The storage account.
+    pub account: String,
+    /// Its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_key: Option<Secret>,
+    /// A shared access signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sas_token: Option<Secret>,
+    /// The address of a service that is not Azure's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+}
+
+/// A bucket of Google Cloud Storage, and who may use it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Gcs {
+    /// The bucket, as `gs://<bucket>/…` names it.
+    pub bucket: String,
+    /// The text of the key file of a service account. Without one, the
+    /// worker's own rights are used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account_key: Option<Secret>,
+    /// The address of a service that is not Google's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+}
+
+/// A service over HTTP, and who asks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpService {
+    /// What the addresses of its steps start with.
+    pub url: String,
+    /// A user name, sent with `password` as basic authentication.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The password of the user name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// A bearer token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+}
+
+impl Connection {
+    /// The word for what it leads to.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgres",
+            Self::Mysql(_) => "mysql",
+            Self::Sqlite(_) => "sqlite",
+            Self::Sqlserver(_) => "sqlserver",
+            Self::S3(_) => "s3",
+            Self::Azure(_) => "azure",
+            Self::Gcs(_) => "gcs",
+            Self::Http(_) => "http",
+        }
+    }
+
+    /// Whether `query`, `load` and `execute` can use it.
+    pub fn is_database(&self) -> bool {
+        matches!(
+            self,
+            Self::Postgres(_) | Self::Mysql(_) | Self::Sqlite(_) | Self::Sqlserver(_)
+        )
+    }
+}
