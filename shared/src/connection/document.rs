@@ -184,7 +184,7 @@ fn address(member: &str, text: Option<&str>) -> Result<(), InvalidConnection> {
 /// wrong member.
 fn refused(members: &Map<String, Value>, told: &str, kinds: &str) -> InvalidConnection {
     let quoted = |text: &str| text.split('`').nth(1).map(str::to_owned);
-    if told.starts_with("unknown variant") {
+    if told.starts_with("unknown variant") && !told.contains("`prefer`") {
         return InvalidConnection::new("kind", format!("must be one of {kinds}"));
     }
     if told.starts_with("missing field") {

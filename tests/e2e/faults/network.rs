@@ -113,6 +113,39 @@ async fn a_worker_that_is_cut_off_starts_no_further_step() {
     assert_eq!(fs::read_to_string(&lines).unwrap(), "two\n");
 }
 
+/// Its lease may be over any moment, so it waits for a sign that it is not.
+#[tokio::test]
+async fn a_worker_that_is_cut_off_tries_no_step_again() {
+    let (mut service, proxy) = behind_a_proxy().await;
+    let admin = service.admin();
+    let (tries, good) = (
+        service.folder().join("tries"),
+        service.folder().join("good"),
+    );
+    let script = format!(
+        "echo x >> '{}'; [ -e '{}' ]",
+        tries.display(),
+        good.display()
+    );
+    let flow = shell("slow", &[("one", &script)]);
+    admin
+        .publish(&(flow + "    retry: { attempts: 3, initial: 900ms, backoff: constant }\n"))
+        .await;
+    let waits = waiting_starts(&admin, "slow", "", 1);
+    eventually(SOON, "the first attempt to fail", || async {
+        let log = service.workers[0].log();
+        log.contains("to be tried again").then_some(())
+    })
+    .await;
+    proxy.set(Passage::Silent);
+    fs::write(&good, "").unwrap();
+    service.add_worker().await;
+    assert_all_succeed(waits).await;
+    let tries = fs::read_to_string(&tries).unwrap();
+    assert_eq!(tries.lines().count(), 2, "both workers tried it again");
+    proxy.set(Passage::Open);
+}
+
 #[tokio::test]
 async fn a_slow_network_costs_time_and_nothing_else() {
     let (service, proxy) = behind_a_proxy().await;
