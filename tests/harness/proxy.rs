@@ -3,6 +3,10 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -33,7 +37,11 @@ pub enum Passage {
 pub struct Proxy {
     address: SocketAddr,
     passage: watch::Sender<Passage>,
+    lost: Lost,
 }
+
+/// What the next command that is answered by an end of its connection names.
+type Lost = Arc<Mutex<Option<String>>>;
 
 impl Proxy {
     /// An open way to a server.
@@ -41,8 +49,24 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (passage, seen) = watch::channel(Passage::Open);
-        tokio::spawn(accept(listener, redis.socket(), seen));
-        Self { address, passage }
+        let lost = Lost::default();
+        tokio::spawn(accept(listener, redis.socket(), seen, Arc::clone(&lost)));
+        Self {
+            address,
+            passage,
+            lost,
+        }
+    }
+
+    /// Lets the next command that names `text` through, and ends its connection
+    /// in place of the answer.
+    pub fn lose_the_answer_to(&self, text: &str) {
+        *self.lost.lock().unwrap() = Some(text.to_owned());
+    }
+
+    /// Whether that has happened.
+    pub fn has_lost_it(&self) -> bool {
+        self.lost.lock().unwrap().is_none()
     }
 
     /// Its address, as the programs take that of Redis.
@@ -61,23 +85,50 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: PathBuf, passage: watch::Receiver<Passage>) {
+async fn accept(
+    listener: TcpListener,
+    server: PathBuf,
+    passage: watch::Receiver<Passage>,
+    lost: Lost,
+) {
     while let Ok((client, _)) = listener.accept().await {
-        tokio::spawn(carry(client, server.clone(), passage.clone()));
+        let (passage, lost) = (passage.clone(), Arc::clone(&lost));
+        tokio::spawn(carry(client, server.clone(), passage, lost));
     }
 }
 
 /// Carries one connection until one of its ends closes it or it is cut.
-async fn carry(mut client: TcpStream, server: PathBuf, mut passage: watch::Receiver<Passage>) {
+async fn carry(
+    mut client: TcpStream,
+    server: PathBuf,
+    mut passage: watch::Receiver<Passage>,
+    lost: Lost,
+) {
     let mut cut = passage.clone();
+    let ending = AtomicBool::new(false);
+    // Looks at what a client sends, and says whether answers still get through.
+    let ask = |bytes: &[u8]| {
+        let mut lost = lost.lock().unwrap();
+        let named = |text: &String| {
+            bytes
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+        };
+        if lost.as_ref().is_some_and(named) {
+            *lost = None;
+            ending.store(true, Ordering::Relaxed);
+        }
+        true
+    };
+    let answer = |_: &[u8]| !ending.load(Ordering::Relaxed);
     let carried = async {
         passage.wait_for(is_passable).await.ok()?;
         let mut server = UnixStream::connect(Path::new(&server)).await.ok()?;
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         tokio::select! {
-            () = pump(from_client, to_server, passage.clone()) => {}
-            () = pump(from_server, to_client, passage.clone()) => {}
+            () = pump(from_client, to_server, passage.clone(), ask) => {}
+            () = pump(from_server, to_client, passage.clone(), answer) => {}
         }
         Some(())
     };
@@ -91,6 +142,7 @@ async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut passage: watch::Receiver<Passage>,
+    goes_on: impl Fn(&[u8]) -> bool,
 ) {
     let mut bytes = vec![0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut bytes).await {
@@ -100,7 +152,7 @@ async fn pump(
         if let Passage::Slow(delay) = now {
             sleep(delay).await;
         }
-        if to.write_all(&bytes[..length]).await.is_err() {
+        if !goes_on(&bytes[..length]) || to.write_all(&bytes[..length]).await.is_err() {
             return;
         }
     }

@@ -44,6 +44,8 @@ struct Claimer<'w> {
     pulse: &'w Pulse,
     reader: QueueReader,
     turns: Turns,
+    /// Whether this worker may have been given runs that it does not know of.
+    unsure: bool,
     slots: &'w Arc<Semaphore>,
     running: &'w TaskTracker,
 }
@@ -66,6 +68,7 @@ impl<'w> Claimer<'w> {
                 .store
                 .queue_reader(partition, &config.tags, shared.worker, block),
             turns: Turns::default(),
+            unsure: false,
             shared,
             slots,
             running,
@@ -89,6 +92,9 @@ impl<'w> Claimer<'w> {
                 Ok(()) => pause = PAUSE,
                 Err(error) => {
                     tracing::warn!(%error, source = ?std::error::Error::source(&error), "cannot claim runs");
+                    // It may have claimed some, and only the answer got lost.
+                    self.reader.disconnect();
+                    self.unsure = true;
                     tokio::select! {
                         () = stopping.cancelled() => break,
                         () = tokio::time::sleep(pause) => {}
@@ -127,6 +133,14 @@ impl<'w> Claimer<'w> {
     /// Begins runs that wait, at once; otherwise the first that comes while the
     /// reader waits.
     async fn next_runs(&mut self, slots: OwnedSemaphorePermit) -> Result<(), StoreError> {
+        if self.unsure {
+            drop(slots);
+            let delivered = self.reader.next().await?;
+            self.pulse.beat();
+            self.begin(delivered).await?;
+            self.unsure = false;
+            return Ok(());
+        }
         let (partition, worker) = (self.partition, self.shared.worker);
         let store = &self.shared.store;
         let (order, rotation) = self.turns.take();

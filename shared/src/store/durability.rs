@@ -107,7 +107,7 @@ async fn confirmed(
     confirmation: Confirmation,
     timeout_ms: u64,
 ) -> Result<Durable, StoreError> {
-    let mut connection = partition.link().own_connection().await?;
+    let mut connection = partition.link().waiting_connection().await?;
     let call = start::call(partition, start)?;
     let answer = partition
         .link()

@@ -8,34 +8,48 @@
 //! is the master then.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use deadpool_redis::{Manager, Pool, PoolConfig, Runtime, Timeouts};
+use deadpool_redis::{Manager, Pool, PoolConfig, PoolError, Runtime, TimeoutType, Timeouts};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
 use redis::{
     AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind,
     aio::MultiplexedConnection,
 };
-use tokio::sync::RwLock;
+use tokio::time::timeout;
 
 use super::{StoreError, scripts::SCRIPTS, topology::Topology};
 
 /// How many commands may be under way on the connection before senders wait.
 const COMMANDS_UNDER_WAY_MAX: usize = 4096;
 
-/// How many connections may be open for what needs one of its own: the
-/// administration, and starts that wait for their durability.
-const POOL_MAX: usize = 32;
+/// How many connections may be open for what needs one of its own, such as the
+/// administration.
+const OWN_MAX: usize = 32;
+
+/// How many may be open for starts that wait for their durability. Each holds
+/// one as long as it waits, which must not be at the cost of others.
+const WAITING_MAX: usize = 256;
 
 pub(super) struct Link {
     topology: Arc<Topology>,
     /// A slot of the server that it leads to.
     slot: u16,
     timeout: Duration,
-    current: RwLock<Option<MultiplexedConnection>>,
-    pool: Mutex<Option<Pool>>,
+    current: Mutex<Option<Opening>>,
+    own: Mutex<Option<Pool>>,
+    waiting: Mutex<Option<Pool>>,
 }
+
+/// A connection that is being opened or is there. All who need it share one
+/// attempt: with a server that does not answer, one after the other would wait
+/// for as long as the others together.
+type Opening = Shared<BoxFuture<'static, Result<MultiplexedConnection, RedisError>>>;
 
 impl Link {
     pub(super) fn new(topology: Arc<Topology>, slot: u16, timeout: Duration) -> Self {
@@ -43,8 +57,9 @@ impl Link {
             topology,
             slot,
             timeout,
-            current: RwLock::default(),
-            pool: Mutex::default(),
+            current: Mutex::default(),
+            own: Mutex::default(),
+            waiting: Mutex::default(),
         }
     }
 
@@ -55,48 +70,95 @@ impl Link {
 
     /// The connection, opened if there is none, with all scripts loaded.
     pub(super) async fn connection(&self) -> Result<MultiplexedConnection, RedisError> {
-        if let Some(connection) = &*self.current.read().await {
-            return Ok(connection.clone());
+        let opening = self
+            .lock(&self.current)
+            .get_or_insert_with(|| self.opening())
+            .clone();
+        let connection = opening.clone().await;
+        if connection.is_err() {
+            self.give_up(&opening);
         }
-        let mut current = self.current.write().await;
-        if let Some(connection) = &*current {
-            return Ok(connection.clone());
-        }
+        connection
+    }
+
+    fn opening(&self) -> Opening {
+        let (topology, slot, within) = (Arc::clone(&self.topology), self.slot, self.timeout);
         let config = self
             .config()
             .set_pipeline_buffer_size(COMMANDS_UNDER_WAY_MAX);
-        let master = self.master().await?;
-        let opening = master.get_multiplexed_async_connection_with_config(&config);
-        let mut connection = opening.await?;
-        SCRIPTS.load(&mut connection).await?;
-        Ok(current.insert(connection).clone())
+        let open = async move {
+            let master = topology.master(slot).await?;
+            let opening = master.get_multiplexed_async_connection_with_config(&config);
+            let mut connection = opening.await?;
+            SCRIPTS.load(&mut connection).await?;
+            Ok(connection)
+        };
+        // A task of its own goes on where whoever began it gives up.
+        let opening = tokio::spawn(timeout(within, open));
+        let opened = async move {
+            match opening.await {
+                Ok(Ok(opened)) => opened,
+                Ok(Err(_)) => Err(failure("redis did not answer in time")),
+                Err(_) => Err(failure("the connection could not be opened")),
+            }
+        };
+        opened.boxed().shared()
+    }
+
+    /// Gives a connection up, unless another one has taken its place.
+    fn give_up(&self, opening: &Opening) {
+        let mut current = self.lock(&self.current);
+        if current
+            .as_ref()
+            .is_some_and(|current| current.ptr_eq(opening))
+        {
+            *current = None;
+        }
     }
 
     /// A connection for the caller alone, until it is dropped.
     pub(super) async fn own_connection(&self) -> Result<deadpool_redis::Connection, StoreError> {
-        let known = self.lock_pool().clone();
+        self.pooled(&self.own, OWN_MAX).await
+    }
+
+    /// A connection for a caller who blocks it for a while.
+    pub(super) async fn waiting_connection(
+        &self,
+    ) -> Result<deadpool_redis::Connection, StoreError> {
+        self.pooled(&self.waiting, WAITING_MAX).await
+    }
+
+    async fn pooled(
+        &self,
+        place: &Mutex<Option<Pool>>,
+        most: usize,
+    ) -> Result<deadpool_redis::Connection, StoreError> {
+        let known = self.lock(place).clone();
         let pool = match known {
             Some(pool) => pool,
             None => {
-                let pool = self.open_pool().await?;
-                self.lock_pool().insert(pool).clone()
+                let pool = self.open_pool(most).await?;
+                self.lock(place).get_or_insert(pool).clone()
             }
         };
         match pool.get().await {
             Ok(connection) => Ok(connection),
             Err(error) => {
-                // The next one asks who the master is.
-                self.lock_pool().take();
+                let busy = matches!(error, PoolError::Timeout(TimeoutType::Wait));
+                if !busy {
+                    // The next one asks who the master is.
+                    self.lock(place).take();
+                }
                 Err(error.into())
             }
         }
     }
 
-    async fn open_pool(&self) -> Result<Pool, StoreError> {
+    async fn open_pool(&self, most: usize) -> Result<Pool, StoreError> {
         let master = self.master().await?;
         let info = master.get_connection_info().clone();
         let manager = Manager::new_with_config(info, self.config())?;
-        let mut config = PoolConfig::new(POOL_MAX);
+        let mut config = PoolConfig::new(most);
         config.timeouts = Timeouts {
             wait: Some(self.timeout),
             create: Some(self.timeout),
@@ -109,9 +171,9 @@ impl Link {
             .map_err(|error| StoreError::Unsuitable(error.to_string()))
     }
 
-    fn lock_pool(&self) -> std::sync::MutexGuard<'_, Option<Pool>> {
-        // A pool is there or not: nothing can be half done.
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock<'a, T>(&self, place: &'a Mutex<Option<T>>) -> MutexGuard<'a, Option<T>> {
+        // It is there or not: nothing can be half done.
+        place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn config(&self) -> AsyncConnectionConfig {
@@ -141,11 +203,17 @@ impl Link {
         if let Err(error) = &answer
             && is_broken(error)
         {
-            // Whoever holds the lock is opening a new connection already.
-            if let Ok(mut current) = self.current.try_write() {
+            let mut current = self.lock(&self.current);
+            // One that is being opened is the answer to this already.
+            if current
+                .as_ref()
+                .is_some_and(|opening| opening.peek().is_some())
+            {
                 *current = None;
             }
-            self.lock_pool().take();
+            drop(current);
+            self.lock(&self.own).take();
+            self.lock(&self.waiting).take();
         }
         answer
     }
@@ -168,4 +236,9 @@ pub(super) fn is_elsewhere(error: &RedisError) -> bool {
             ServerErrorKind::ReadOnly | ServerErrorKind::Moved | ServerErrorKind::Ask
         )
     )
+}
+
+/// A failure that may pass.
+pub(super) fn failure(why: &'static str) -> RedisError {
+    RedisError::from((ErrorKind::Io, why))
 }

@@ -1,6 +1,6 @@
 //! Accepting starts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::{Value, from_redis_value};
 
@@ -154,10 +154,17 @@ impl Store {
     /// [`StoreError::Unavailable`] the run may exist all the same.
     pub async fn enqueue(&self, start: &Enqueue) -> Result<Enqueued, StoreError> {
         let call = call(self.of(start.run), start)?;
+        let began = Instant::now();
         let mut sent_again = 0;
         loop {
             match call.invoke().await.map_err(StoreError::from) {
-                Err(StoreError::Unavailable(_)) if sent_again < SENT_AGAIN_MAX => sent_again += 1,
+                // A server that did not answer in time is not asked again: the
+                // caller has waited long enough.
+                Err(StoreError::Unavailable(_))
+                    if sent_again < SENT_AGAIN_MAX && began.elapsed() < self.shared.timeout / 2 =>
+                {
+                    sent_again += 1;
+                }
                 answer => return enqueued(answer?),
             }
         }

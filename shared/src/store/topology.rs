@@ -7,11 +7,11 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError,
-    Value, from_redis_value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, RedisError, Value,
+    from_redis_value,
 };
 
-use super::address::Address;
+use super::{address::Address, link::failure};
 
 /// How long a sentinel or a node may take to say who the master is. There are
 /// others to ask.
@@ -182,9 +182,4 @@ fn at(like: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
         _ => ConnectionAddr::Tcp(host, port),
     };
     like.clone().set_addr(address)
-}
-
-/// A failure that may pass.
-fn failure(why: &'static str) -> RedisError {
-    RedisError::from((ErrorKind::Io, why))
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use harness::{Passage, Proxy, SOON, Service, Setup, eventually};
+use harness::{Answer, Passage, Proxy, SOON, Service, Setup, eventually};
 
 use super::{assert_all_succeed, waiting_starts};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 const CUT_OFF: Duration = Duration::from_secs(2);
 
 /// A service with one worker that reaches Redis through a proxy.
-async fn behind_a_proxy() -> (Service, Proxy) {
+async fn behind_a_proxy(lease: &str) -> (Service, Proxy) {
     let mut service = Service::start(Setup {
         workers: 0,
         worker: &[("MILLSTREAM_REDIS_TIMEOUT", "500ms")],
@@ -22,7 +22,10 @@ async fn behind_a_proxy() -> (Service, Proxy) {
     })
     .await;
     let proxy = Proxy::to(&service.redis).await;
-    let through = [("MILLSTREAM_REDIS_URL", proxy.url())];
+    let through = [
+        ("MILLSTREAM_REDIS_URL", proxy.url()),
+        ("MILLSTREAM_LEASE", lease.to_owned()),
+    ];
     service.add_worker_with(&through).await;
     (service, proxy)
 }
@@ -30,7 +33,7 @@ async fn behind_a_proxy() -> (Service, Proxy) {
 /// Whatever way a worker is cut off, another one goes on with its run, and it
 /// stops what it does and writes nothing when it is back.
 async fn cut_off(passage: Passage) {
-    let (mut service, proxy) = behind_a_proxy().await;
+    let (mut service, proxy) = behind_a_proxy("1s").await;
     let admin = service.admin();
     let gate = service.gate("gate");
     let lines = service.folder().join("lines");
@@ -87,7 +90,7 @@ async fn a_worker_that_cannot_connect_to_redis_loses_its_run_to_another() {
 
 #[tokio::test]
 async fn a_worker_that_is_cut_off_starts_no_further_step() {
-    let (service, proxy) = behind_a_proxy().await;
+    let (service, proxy) = behind_a_proxy("1s").await;
     let admin = service.admin();
     let gate = service.gate("gate");
     let lines = service.folder().join("lines");
@@ -113,10 +116,10 @@ async fn a_worker_that_is_cut_off_starts_no_further_step() {
     assert_eq!(fs::read_to_string(&lines).unwrap(), "two\n");
 }
 
-/// Its lease may be over any moment, so it waits for a sign that it is not.
+/// Its lease is over before the next attempt is due, so it waits for a sign that it is not.
 #[tokio::test]
 async fn a_worker_that_is_cut_off_tries_no_step_again() {
-    let (mut service, proxy) = behind_a_proxy().await;
+    let (mut service, proxy) = behind_a_proxy("400ms").await;
     let admin = service.admin();
     let (tries, good) = (
         service.folder().join("tries"),
@@ -148,7 +151,7 @@ async fn a_worker_that_is_cut_off_tries_no_step_again() {
 
 #[tokio::test]
 async fn a_slow_network_costs_time_and_nothing_else() {
-    let (service, proxy) = behind_a_proxy().await;
+    let (service, proxy) = behind_a_proxy("1s").await;
     let admin = service.admin();
     admin.publish(&quick("hello")).await;
     proxy.set(Passage::Slow(Duration::from_millis(100)));
@@ -194,4 +197,29 @@ async fn a_worker_that_redis_forgot_keeps_its_run_and_can_still_be_replaced() {
     gate.reached_by(2).await;
     gate.open();
     assert_all_succeed(waits).await;
+}
+
+/// What the worker does not know of it takes up at once: it does not wait for
+/// its own lease to be over, and nothing counts as lost.
+#[tokio::test]
+async fn a_run_whose_claim_was_answered_to_nobody_is_executed_at_once() {
+    let mut service = Service::start(Setup {
+        workers: 0,
+        // Far longer than anything here takes.
+        worker: &[("MILLSTREAM_LEASE", "5m")],
+        ..Setup::default()
+    })
+    .await;
+    let way = Proxy::to(&service.redis).await;
+    let through = [("MILLSTREAM_REDIS_URL", way.url())];
+    service.add_worker_with(&through).await;
+    let admin = service.admin();
+    admin.publish(&quick("hello")).await;
+    for _ in 0..3 {
+        let start = admin.start_request("hello", "?delay=1");
+        let run = Answer::of(start).await.run_id();
+        way.lose_the_answer_to(&run);
+        assert_eq!(admin.end("hello", &run).await, "Succeeded");
+        assert!(way.has_lost_it());
+    }
 }

@@ -1,16 +1,16 @@
 //! A Redis that is another server's replica for a while, or still reads what
 //! it had stored.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use harness::{PrivateRedis, RedisSetup, SOON, Service, Setup, eventually};
+use harness::{Answer, PrivateRedis, RedisSetup, SOON, Service, Setup, eventually};
 use nix::sys::signal::Signal;
 
 use super::{
-    ONE_SLOT, assert_all_succeed, assert_refused, busy, refused_at_start, starting_programs,
-    waiting_starts,
+    ONE_SLOT, assert_all_succeed, assert_refused, assert_unavailable, busy, refused_at_start,
+    starting_programs, waiting_starts,
 };
-use crate::flows::gated;
+use crate::flows::{gated, quick};
 
 /// How many things are stored besides, so that loading takes two seconds.
 const FILLERS: u32 = 20_000;
@@ -126,4 +126,37 @@ async fn programs_that_wait_for_a_redis_stop_when_they_are_asked_to() {
         let pong: Result<String, _> = redis::cmd("PING").query_async(&mut connection).await;
         assert_eq!(pong.unwrap_err().code(), Some("LOADING"));
     }
+}
+
+/// Nobody waits for the attempts of others to connect.
+#[tokio::test]
+async fn a_redis_that_stands_still_lets_nobody_wait_for_long() {
+    let service = Service::start(Setup {
+        api: &[("MILLSTREAM_REDIS_TIMEOUT", "1s")],
+        worker: &[("MILLSTREAM_REDIS_TIMEOUT", "1s")],
+        ..Setup::default()
+    })
+    .await;
+    let admin = service.admin();
+    admin.publish(&quick("hello")).await;
+    assert_eq!(admin.run("hello").await, "Succeeded");
+    service.redis.freeze();
+    let began = Instant::now();
+    let starts = (0..50).map(|_| tokio::spawn(Answer::of(admin.start_request("hello", ""))));
+    for start in starts.collect::<Vec<_>>() {
+        assert_unavailable(&start.await.unwrap());
+    }
+    let (api, worker) = (&service.apis[0], &service.workers[0]);
+    assert!(!api.is_ready().await && !worker.is_ready().await);
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
+    service.redis.thaw();
+    eventually(SOON, "a start to be accepted", || async {
+        let answer = Answer::of(admin.start_request("hello", "?await=true")).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
 }
