@@ -52,7 +52,8 @@ pub struct Config {
 
     /// How many runs may be on their way at once, waiting or executing. A start
     /// beyond that is refused with 429. With several partitions of Redis each
-    /// has its share.
+    /// has its share, which runs that have to be in one partition (those of a
+    /// limit, of an idempotency key) may exceed, up to the whole.
     #[arg(long, env = "MILLSTREAM_QUEUE_LIMIT", default_value = "100000",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub queue_limit: u64,
@@ -76,7 +77,7 @@ pub struct Config {
 
     /// How long the record of a run is kept that ends before it begins, since
     /// its flow had no room for it.
-    #[arg(long, env = "MILLSTREAM_RETENTION", default_value = "7d", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "MILLSTREAM_RETENTION", default_value = "7d", value_parser = Span::setting)]
     pub retention: Duration,
 
     /// Where Redis is.

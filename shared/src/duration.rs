@@ -27,6 +27,14 @@ pub struct InvalidSpan {
 impl Span {
     const MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
+    /// A setting that is a length, for the standard library.
+    ///
+    /// # Errors
+    /// Fails where the text is not a length.
+    pub fn setting(text: &str) -> Result<Duration, InvalidSpan> {
+        text.parse().map(Self::duration)
+    }
+
     /// The same length for the standard library.
     pub fn duration(self) -> Duration {
         self.0

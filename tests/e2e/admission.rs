@@ -106,3 +106,40 @@ async fn a_run_without_room_is_skipped_or_fails_where_its_flow_says_so() {
         assert_eq!(admin.run(policy).await, "Succeeded");
     }
 }
+
+#[tokio::test]
+async fn a_lower_limit_counts_as_soon_as_runs_end() {
+    let service = Service::start(Setup::default()).await;
+    let admin = service.admin();
+    let (many, few) = (service.gate("many"), service.gate("few"));
+    let limited = |gate, limit| {
+        let concurrency = format!("\nconcurrency: {{ limit: {limit} }}\n");
+        gated("slow", gate).replacen('\n', &concurrency, 1)
+    };
+    admin.publish(&limited(&many, 3)).await;
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        runs.push(admin.start("slow").await);
+    }
+    many.reached_by(3).await;
+    admin.publish(&limited(&few, 1)).await;
+    for _ in 0..3 {
+        runs.push(admin.start("slow").await);
+    }
+    eventually(SOON, "the others to be parked", || async {
+        let parked: u64 = service
+            .redis
+            .command(&["ZCARD", "ms:{0}:parked:slow"])
+            .await;
+        (parked == 3).then_some(())
+    })
+    .await;
+    many.open();
+    few.reached_by(1).await;
+    let places: u64 = service.redis.command(&["SCARD", "ms:{0}:group:slow"]).await;
+    assert_eq!(places, 1);
+    few.open();
+    for run in runs {
+        assert_eq!(admin.end("slow", &run).await, "Succeeded");
+    }
+}

@@ -49,6 +49,13 @@ async fn a_server_that_always_syncs_promises_it() {
     );
     let told = service.workers[0].readiness().await;
     assert!(told.contains("appendfsync always"), "{told}");
+    // Who sends a start again, since the answer was lost, is told as much.
+    for replayed in ["", "true"] {
+        let start = service.admin().start_request("hello", "?durability=fsync");
+        let answer = Answer::of(start.header("idempotency-key", "once")).await;
+        assert_eq!(answer.header("idempotency-replayed"), replayed);
+        assert_eq!(answer.header("x-durability"), "fsync");
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use millstream_shared::{
     id::{ProcessId, RunId, WorkerTag},
     process::RedisSettings,
     run::{Priority, RunState, StartRequest},
-    store::{Enqueue, Enqueued, GroupLimit, Lease, Store, StoreError, When},
+    store::{Consumer, Enqueue, Enqueued, GroupLimit, Lease, Store, StoreError, When},
 };
 use tokio::task::JoinSet;
 
@@ -53,7 +53,11 @@ fn start_of(run: RunId) -> Enqueue {
 
 async fn claim(store: &Store, partition: u8) -> Option<Lease> {
     let tags = [WorkerTag::default()];
-    let claimed = store.claim(partition, &tags, Priority::ALL, ProcessId::new(), 1);
+    let consumer = Consumer {
+        worker: ProcessId::new(),
+        lease: Duration::from_secs(3600),
+    };
+    let claimed = store.claim(partition, &tags, Priority::ALL, consumer, 1);
     Some(claimed.await.ok()?.pop()?.lease)
 }
 

@@ -11,7 +11,8 @@ const KEPT: &[&str] = &[
     "ms:{0}:flow:",
     "ms:{0}:key:",
     "ms:{0}:queue:",
-    "ms:{0}:sweeps:",
+    "ms:{0}:turn:",
+    "ms:{0}:sweeps",
 ];
 
 /// How long records are kept here, in milliseconds.

@@ -155,6 +155,14 @@ impl<R: Redis> Service<R> {
     /// Starts one worker more, which has settings that the others have not, or
     /// other values of them.
     pub async fn add_worker_with(&mut self, other: &[(&'static str, String)]) -> &mut Worker {
+        let ops_address = self.start_worker(other).await.ops_address;
+        wait_until_ready(ops_address).await;
+        self.workers.last_mut().unwrap()
+    }
+
+    /// The same without waiting until it is ready, for one that will not live
+    /// that long.
+    pub async fn start_worker(&mut self, other: &[(&'static str, String)]) -> &mut Worker {
         let name = format!("worker-{}", self.workers.len() + 1);
         let mut settings = self.settings(
             &[
@@ -177,9 +185,7 @@ impl<R: Redis> Service<R> {
             process,
             ops_address,
         });
-        let worker = self.workers.last_mut().unwrap();
-        wait_until_ready(worker.ops_address).await;
-        worker
+        self.workers.last_mut().unwrap()
     }
 
     /// An administrator at the first API process.

@@ -57,7 +57,7 @@ async fn snapshot(world: &mut World, all: bool) -> Snapshot {
         pipeline.xpending_count(stream, "workers", "-", "+", 100_000);
     }
     for group in GROUPS {
-        pipeline.lrange(format!("ms:{{0}}:parked:{group}"), 0, -1);
+        pipeline.zrange(format!("ms:{{0}}:parked:{group}"), 0, -1);
         pipeline.smembers(format!("ms:{{0}}:group:{group}"));
     }
     for run in &asked {

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use millstream_shared::{
     id::RunId,
     run::{Priority, RunState},
-    store::{Fault, OpenRuns},
+    store::{Fault, RunsLookedAt},
 };
 
-use crate::world::World;
+use crate::{operations::consumer, world::World};
 
 impl World {
     /// Somebody takes something away that is not his, and then the runs that it
@@ -60,7 +60,7 @@ impl World {
     /// Looks at every open run once, and says which needed it. Runs whose
     /// records were destroyed do by right.
     pub(crate) async fn heal(&mut self) -> Vec<Fault> {
-        let mut place = OpenRuns::default();
+        let mut place = RunsLookedAt::default();
         let mut faults = Vec::new();
         loop {
             let (found, round) = self.store.heal_some(&mut place).await.unwrap();
@@ -112,8 +112,16 @@ impl World {
         let (index, worker) = self.worker();
         let tags = [self.tag.clone()];
         loop {
-            let claim = self.store.claim(0, &tags, Priority::ALL, worker, 1000);
-            let claimed = claim.await.unwrap();
+            let consumer = consumer(worker);
+            let claim = self.store.claim(0, &tags, Priority::ALL, consumer, 1000);
+            let mut claimed = claim.await.unwrap();
+            // One entry at a time, and perhaps one that somebody executes.
+            let mut count = redis::cmd("XLEN");
+            let count = count.arg("ms:{0}:queue:default:alone");
+            let entries: u64 = count.query_async(&mut self.redis).await.unwrap();
+            for _ in 0..entries {
+                claimed.extend(self.store.claim_alone(0, &tags, consumer).await.unwrap());
+            }
             let none = claimed.is_empty();
             self.note_claimed(index, claimed);
             if none {

@@ -11,17 +11,29 @@ use millstream_shared::{
     flow::WhenFull,
     id::{ProcessId, RunId},
     run::{Priority, RunState, StartRequest},
-    store::{Cancelled, Claimed, Delivered, Enqueue, Enqueued, GroupLimit, Idempotency, When},
+    store::{
+        Cancelled, Claimed, Consumer, Delivered, Enqueue, Enqueued, GroupLimit, Idempotency, When,
+    },
 };
 
 pub(crate) const RETENTION: Duration = Duration::from_secs(3600);
 
-/// The queues, one for each priority.
-pub(crate) const STREAMS: [&str; 3] = [
+/// The queues: one for each priority, and that of runs to execute alone.
+pub(crate) const STREAMS: [&str; 4] = [
     "ms:{0}:queue:default:high",
     "ms:{0}:queue:default:normal",
     "ms:{0}:queue:default:low",
+    "ms:{0}:queue:default:alone",
 ];
+
+/// A worker as the queue knows it. How old leases are is for the sweeps alone
+/// to say here.
+pub(crate) fn consumer(worker: ProcessId) -> Consumer {
+    Consumer {
+        worker,
+        lease: Duration::ZERO,
+    }
+}
 
 impl World {
     /// Does one thing, and says what.
@@ -148,8 +160,13 @@ impl World {
         let room = 1 + self.random.below(3);
         let tags = [self.tag.clone()];
         let (order, _) = self.turns.take();
-        let claimed = self.store.claim(0, &tags, order, worker, room);
-        let claimed = claimed.await.unwrap();
+        let claimed = if self.random.once_in(4) {
+            let claimed = self.store.claim_alone(0, &tags, consumer(worker));
+            claimed.await.unwrap().into_iter().collect()
+        } else {
+            let claimed = self.store.claim(0, &tags, order, consumer(worker), room);
+            claimed.await.unwrap()
+        };
         assert!(claimed.len() <= room);
         let got = !claimed.is_empty();
         if self.random.once_in(6) {
@@ -213,7 +230,11 @@ impl World {
         if forgotten.is_empty() {
             return "begin nothing";
         }
-        let claimed = self.store.begin(0, &forgotten, worker).await.unwrap();
+        let claimed = self
+            .store
+            .begin(0, &forgotten, consumer(worker))
+            .await
+            .unwrap();
         self.note_claimed(index, claimed);
         "begin"
     }
@@ -224,7 +245,10 @@ impl World {
         if forgotten.is_empty() {
             return "hand back nothing";
         }
-        self.store.hand_back(0, &forgotten, worker).await.unwrap();
+        self.store
+            .hand_back(0, &forgotten, consumer(worker))
+            .await
+            .unwrap();
         "hand back"
     }
 
@@ -292,15 +316,14 @@ impl World {
         }
         self.heal().await;
         for _ in 0..10_000 {
-            let reaped = self
-                .reap_all(self.workers[0], Duration::ZERO, u32::MAX)
-                .await;
+            let reaped = self.reap_all(Duration::ZERO, u32::MAX).await;
             fsck::check(self).await.unwrap();
             let tags = [self.tag.clone()];
-            let claim = self
-                .store
-                .claim(0, &tags, Priority::ALL, self.workers[1], 100);
-            let claimed = claim.await.unwrap();
+            let consumer = consumer(self.workers[1]);
+            let claim = self.store.claim(0, &tags, Priority::ALL, consumer, 100);
+            let mut claimed = claim.await.unwrap();
+            let alone = self.store.claim_alone(0, &tags, consumer).await.unwrap();
+            claimed.extend(alone);
             fsck::check(self).await.unwrap();
             for Claimed { lease, .. } in &claimed {
                 let finish = self

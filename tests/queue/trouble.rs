@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream_shared::{
     id::{ProcessId, RunId},
-    run::{Priority, RunState},
+    run::RunState,
     store::Sweep,
 };
 
@@ -48,33 +48,21 @@ impl World {
 
     /// Looks for runs of silent workers in all queues, and says how many it
     /// took away.
-    pub(crate) async fn reap_all(
-        &mut self,
-        worker: ProcessId,
-        lease: Duration,
-        claims_max: u32,
-    ) -> u64 {
-        let mut reaped = 0;
-        for priority in Priority::ALL {
-            let sweep = Sweep {
-                partition: 0,
-                tag: &self.tag,
-                priority,
-                worker,
-                lease,
-                claims_max,
-                retention: RETENTION,
-            };
-            let swept = self.store.reap(&sweep, "0-0").await.unwrap();
-            reaped += swept.queued + swept.dead;
-        }
-        reaped
+    pub(crate) async fn reap_all(&mut self, lease: Duration, claims_max: u32) -> u64 {
+        let sweep = Sweep {
+            partition: 0,
+            tags: std::slice::from_ref(&self.tag),
+            lease,
+            claims_max,
+            retention: RETENTION,
+        };
+        let swept = self.store.reap(&sweep).await.unwrap();
+        swept.queued + swept.dead
     }
 
     pub(crate) async fn reap(&mut self) -> &'static str {
-        let (_, worker) = self.worker();
         let aged = self.runs_where(|known| known.aged && known.state == Some(RunState::Running));
-        let reaped = self.reap_all(worker, LEASE, CLAIMS_MAX).await;
+        let reaped = self.reap_all(LEASE, CLAIMS_MAX).await;
         assert!(reaped <= aged.len() as u64, "a live run was reaped");
         for run in &aged {
             let (_, state) = self.store.run_state(*run).await.unwrap().unwrap();

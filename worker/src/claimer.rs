@@ -11,7 +11,7 @@ use millstream_shared::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Shared, executor, pulse::Pulse};
+use crate::{Shared, executor, isolation, pulse::Pulse};
 
 /// How long one read of the queue waits for a run at most.
 const BLOCK_MAX: Duration = Duration::from_secs(2);
@@ -32,7 +32,8 @@ pub(crate) async fn claim_until_stopped(shared: Arc<Shared>, stopping: Cancellat
         let claimer = Claimer::new(&shared, partition as u8, &slots, &running);
         claimer.claim(&stopping)
     });
-    join_all(claiming).await;
+    let alone = isolation::execute_alone_until_stopped(&shared, &slots, &running, &stopping);
+    tokio::join!(join_all(claiming), alone);
     running.close();
     running.wait().await;
 }
@@ -141,14 +142,14 @@ impl<'w> Claimer<'w> {
             self.unsure = false;
             return Ok(());
         }
-        let (partition, worker) = (self.partition, self.shared.worker);
+        let (partition, consumer) = (self.partition, self.shared.consumer());
         let store = &self.shared.store;
         let (order, rotation) = self.turns.take();
         let mut tags = self.shared.config.tags.clone();
         let rotation = rotation % tags.len();
         tags.rotate_left(rotation);
         let room = slots.num_permits();
-        let waiting = store.claim(partition, &tags, order, worker, room).await?;
+        let waiting = store.claim(partition, &tags, order, consumer, room).await?;
         self.pulse.beat();
         if !waiting.is_empty() {
             self.start(waiting, slots);
@@ -163,20 +164,23 @@ impl<'w> Claimer<'w> {
 
     /// Begins what was delivered, as far as there is room.
     async fn begin(&self, delivered: Vec<Delivered>) -> Result<(), StoreError> {
-        let (partition, worker) = (self.partition, self.shared.worker);
+        let (partition, consumer) = (self.partition, self.shared.consumer());
         let store = &self.shared.store;
         let mut delivered = self.unbegun(delivered);
         if delivered.is_empty() {
             return Ok(());
         }
-        let slots = self.slots_free_now(delivered.len());
+        // What is to be executed alone cannot be begun beside others.
+        delivered.sort_by_key(Delivered::is_for_one_alone);
+        let alone = delivered.partition_point(|entry| !entry.is_for_one_alone());
+        let slots = self.slots_free_now(alone);
         let room = slots.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let too_many = delivered.split_off(room);
         if !too_many.is_empty() {
-            store.hand_back(partition, &too_many, worker).await?;
+            store.hand_back(partition, &too_many, consumer).await?;
         }
         if let Some(slots) = slots {
-            let claimed = store.begin(partition, &delivered, worker).await?;
+            let claimed = store.begin(partition, &delivered, consumer).await?;
             self.start(claimed, slots);
         }
         Ok(())
@@ -211,9 +215,9 @@ impl<'w> Claimer<'w> {
         let handed_back = match delivered.map(|delivered| self.unbegun(delivered)) {
             Ok(delivered) if delivered.is_empty() => Ok(()),
             Ok(delivered) => {
-                let (partition, worker) = (self.partition, self.shared.worker);
+                let (partition, consumer) = (self.partition, self.shared.consumer());
                 let store = &self.shared.store;
-                store.hand_back(partition, &delivered, worker).await
+                store.hand_back(partition, &delivered, consumer).await
             }
             Err(error) => Err(error),
         };

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use millstream_shared::{
+    duration::Span,
     id::WorkerTag,
     process::{RedisSettings, logging::LogSettings},
 };
@@ -50,17 +51,17 @@ pub struct Config {
     pub max_claims: u32,
 
     /// How long the record of a run is kept after its end.
-    #[arg(long, env = "MILLSTREAM_RETENTION", default_value = "7d", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "MILLSTREAM_RETENTION", default_value = "7d", value_parser = Span::setting)]
     pub retention: Duration,
 
     /// How long steps may go on after the signal to stop; what has not ended
     /// by then is given up and goes on from its last finished step elsewhere.
-    #[arg(long, env = "MILLSTREAM_GRACE", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "MILLSTREAM_GRACE", default_value = "30s", value_parser = Span::setting)]
     pub grace: Duration,
 
     /// How often runs are looked for that somebody from outside has taken from
     /// where they belong.
-    #[arg(long, env = "MILLSTREAM_HEAL_EVERY", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "MILLSTREAM_HEAL_EVERY", default_value = "10s", value_parser = Span::setting)]
     pub heal_every: Duration,
 
     /// How long this worker may get nowhere although Redis answers before it

@@ -4,28 +4,33 @@
 
 use std::time::Duration;
 
-use millstream_shared::store::{OpenRuns, Store};
+use millstream_shared::{
+    id::ProcessId,
+    store::{Fault, RunsLookedAt, Store, StoreError},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long to wait between two looks at some of the runs.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Looks at all runs that have not ended, some at a time, again and again with
-/// a pause of `every` in between, until `stopping`. Any number of workers may.
+/// a pause of `every` in between, until `stopping`. One worker does it at a time.
 pub(crate) async fn heal_until_stopped(
     store: &Store,
+    worker: ProcessId,
     every: Duration,
     stopping: CancellationToken,
 ) {
-    let mut place = OpenRuns::default();
+    let mut place = RunsLookedAt::default();
     let mut pause = every;
     while stopping
         .run_until_cancelled(tokio::time::sleep(pause))
         .await
         .is_some()
     {
-        match store.heal_some(&mut place).await {
-            Ok((faults, round)) => {
+        match heal(store, worker, every, &mut place).await {
+            Ok(None) => pause = every,
+            Ok(Some((faults, round))) => {
                 pause = if round { every } else { PAUSE };
                 for fault in &faults {
                     tracing::warn!(run = fault.subject, what = fault.what, "mended a run");
@@ -38,4 +43,18 @@ pub(crate) async fn heal_until_stopped(
             }
         }
     }
+}
+
+/// What was mended, and whether all was looked at, where it is this worker's turn.
+async fn heal(
+    store: &Store,
+    worker: ProcessId,
+    every: Duration,
+    place: &mut RunsLookedAt,
+) -> Result<Option<(Vec<Fault>, bool)>, StoreError> {
+    // Twice the pause, so that whoever does it goes on doing it.
+    if !store.take_turn(0, "heal", worker, every * 2).await? {
+        return Ok(None);
+    }
+    store.heal_some(place).await.map(Some)
 }

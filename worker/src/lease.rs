@@ -17,7 +17,7 @@ use millstream_shared::{
     process::RedisSettings,
     store::{Beat, Lease, Store, StoreError},
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// The runs that this worker holds.
@@ -49,6 +49,35 @@ pub(crate) struct Hold {
     pub(crate) lease: Lease,
     pub(crate) signals: Signals,
     leases: Arc<Leases>,
+    others: KeptOff,
+}
+
+/// The slots that nothing else may have while a run is executed alone.
+#[derive(Clone, Default)]
+pub(crate) struct KeptOff(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl KeptOff {
+    /// Lets other runs have the slots.
+    pub(crate) fn release(&self) {
+        self.slots().take();
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hold {
+    /// Keeps other runs off these slots until one of its steps has ended.
+    pub(crate) fn keep(&self, slots: OwnedSemaphorePermit) -> KeptOff {
+        *self.others.slots() = Some(slots);
+        self.others.clone()
+    }
+
+    /// Notes that a step has ended: the run does not kill its worker.
+    pub(crate) fn made_progress(&self) {
+        self.others.release();
+    }
 }
 
 impl Drop for Hold {
@@ -91,6 +120,7 @@ impl Leases {
             lease,
             signals,
             leases: Arc::clone(self),
+            others: KeptOff::default(),
         }
     }
 

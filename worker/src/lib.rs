@@ -2,13 +2,15 @@
 //!
 //! One duty, one file: `claimer` takes runs, `executor` carries one through,
 //! `lease` keeps them, `reclaimer` takes over those of silent workers,
-//! `scheduler` queues what is due, `healer` finds what fell out of its place.
+//! `scheduler` queues what is due, `healer` finds what fell out of its place,
+//! `isolation` executes alone what may have killed its workers.
 
 mod claimer;
 mod config;
 mod executor;
 mod flows;
 mod healer;
+mod isolation;
 mod lease;
 mod pulse;
 mod reclaimer;
@@ -24,8 +26,12 @@ use std::{
 };
 
 use anyhow::bail;
-use millstream_shared::{id::ProcessId, process::ops, store::Store};
-use tokio::task::JoinHandle;
+use millstream_shared::{
+    id::ProcessId,
+    process::ops,
+    store::{Consumer, Store},
+};
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
@@ -49,6 +55,8 @@ struct Shared {
     /// Whether the claimer of each partition gets on.
     pulses: Vec<Pulse>,
     services: Arc<Services>,
+    /// How many runs wait to be executed alone, for each partition.
+    alone: watch::Sender<Vec<u64>>,
     /// Cancelled when the worker is asked to stop: no step starts any more.
     stopping: CancellationToken,
     /// Cancelled when steps that still run are given up.
@@ -56,6 +64,14 @@ struct Shared {
 }
 
 impl Shared {
+    /// As whom it takes runs.
+    fn consumer(&self) -> Consumer {
+        Consumer {
+            worker: self.worker,
+            lease: self.config.lease,
+        }
+    }
+
     /// What has got nowhere for so long, if anything has.
     fn stuck(&self, patience: Duration) -> Option<String> {
         let silent = self.pulses.iter().map(Pulse::silent_for).max();
@@ -98,6 +114,7 @@ impl Worker {
         )
         .await?;
         let pulses = (0..store.partitions()).map(|_| Pulse::new()).collect();
+        let alone = vec![0; usize::from(store.partitions())];
         let shared = Arc::new(Shared {
             services: Arc::new(Services::new(&config)?),
             worker,
@@ -105,6 +122,7 @@ impl Worker {
             leases,
             flows: Flows::default(),
             pulses,
+            alone: watch::Sender::new(alone),
             stopping,
             grace_over: CancellationToken::new(),
             config,
@@ -159,7 +177,12 @@ async fn work(shared: Arc<Shared>, ended: CancellationToken) -> anyhow::Result<(
             claimer::claim_until_stopped(Arc::clone(&shared), stopping.clone()),
             reclaimer::reclaim_until_stopped(&shared, stopping.clone()),
             scheduler::promote_until_stopped(&shared.store, config.retention, stopping.clone()),
-            healer::heal_until_stopped(&shared.store, config.heal_every, stopping.clone()),
+            healer::heal_until_stopped(
+                &shared.store,
+                shared.worker,
+                config.heal_every,
+                stopping.clone()
+            ),
             stop_when_wedged(&shared, &wedged),
         );
         if let Err(error) = reclaimer::forget_consumers(&shared, true).await {

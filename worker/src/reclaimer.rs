@@ -1,12 +1,10 @@
 //! Takes runs away from workers that fell silent. Every worker does it, with
 //! no lock and no leader: each move is one script.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use millstream_shared::{
-    run::Priority,
-    store::{StoreError, Sweep},
-};
+use futures::{StreamExt, stream};
+use millstream_shared::store::{StoreError, Sweep};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,24 +16,19 @@ const CONSUMERS_KEPT: Duration = Duration::from_secs(3600);
 /// How often forgotten consumers are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
+/// How many partitions are swept at once.
+const SWEEPS_AT_ONCE: usize = 16;
+
 /// Sweeps the queues until `stopping`.
 pub(crate) async fn reclaim_until_stopped(shared: &Shared, stopping: CancellationToken) {
     let config = &shared.config;
     let every = (config.lease / 10).clamp(Duration::from_millis(50), Duration::from_secs(2));
-    let mut cursors = HashMap::new();
     let mut forget_at = Instant::now();
     loop {
-        for sweep in sweeps(shared) {
-            let queue = (sweep.partition, sweep.tag.clone(), sweep.priority);
-            let cursor = cursors.entry(queue).or_insert_with(|| "0-0".to_owned());
-            match shared.store.reap(&sweep, cursor).await {
-                Ok(reaped) => {
-                    note(reaped.queued, reaped.dead);
-                    *cursor = reaped.cursor;
-                }
-                Err(error) => tracing::warn!(%error, "cannot look for lost runs"),
-            }
-        }
+        let partitions = stream::iter(0..shared.store.partitions());
+        partitions
+            .for_each_concurrent(SWEEPS_AT_ONCE, |partition| sweep(shared, partition as u8))
+            .await;
         if Instant::now() >= forget_at {
             forget_at = Instant::now() + FORGET_EVERY;
             if let Err(error) = forget_consumers(shared, false).await {
@@ -49,23 +42,28 @@ pub(crate) async fn reclaim_until_stopped(shared: &Shared, stopping: Cancellatio
     }
 }
 
-/// One look at each queue.
-fn sweeps(shared: &Shared) -> impl Iterator<Item = Sweep<'_>> {
+/// One look at all queues of a partition.
+async fn sweep(shared: &Shared, partition: u8) {
     let config = &shared.config;
-    let partitions = 0..shared.store.partitions();
-    let queues = partitions.flat_map(move |partition| {
-        let tags = config.tags.iter();
-        tags.flat_map(move |tag| Priority::ALL.map(|priority| (partition, tag, priority)))
-    });
-    queues.map(move |(partition, tag, priority)| Sweep {
-        partition: partition as u8,
-        tag,
-        priority,
-        worker: shared.worker,
+    let sweep = Sweep {
+        partition,
+        tags: &config.tags,
         lease: config.lease,
         claims_max: config.max_claims,
         retention: config.retention,
-    })
+    };
+    match shared.store.reap(&sweep).await {
+        Ok(reaped) => {
+            note(reaped.queued, reaped.dead);
+            shared.alone.send_if_modified(|alone| {
+                let known = &mut alone[usize::from(partition)];
+                let is_news = *known != reaped.alone;
+                *known = reaped.alone;
+                is_news
+            });
+        }
+        Err(error) => tracing::warn!(%error, "cannot look for lost runs"),
+    }
 }
 
 /// Forgets workers that have gone, and this one where it is `leaving`.

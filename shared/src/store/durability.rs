@@ -71,6 +71,9 @@ enum Confirmation {
     Wait,
 }
 
+/// How long what is written only to wait for it lives.
+const MARK_MS: u64 = 1000;
+
 impl Store {
     /// Accepts a start as [`Store::enqueue`] does, and waits until it is as safe
     /// as asked for, for half the time that a command may take.
@@ -113,9 +116,24 @@ async fn confirmed(
         .link()
         .observe(call.invoke_on(&mut connection).await)?;
     let enqueued = start::enqueued(answer)?;
-    if !matches!(enqueued, Enqueued::Accepted { .. }) {
-        let reached = Durability::Memory;
-        return Ok(Durable { enqueued, reached });
+    match enqueued {
+        Enqueued::Accepted { .. } => {}
+        Enqueued::Replayed { .. } => {
+            // Who sends a start again may not have heard how safe the first one
+            // was. It is as safe as whatever is written after it.
+            let mut mark = redis::cmd("SET");
+            mark.arg(partition.turn("mark"))
+                .arg("")
+                .arg("PX")
+                .arg(MARK_MS);
+            partition
+                .link()
+                .observe(mark.exec_async(&mut connection).await)?;
+        }
+        Enqueued::OtherBody | Enqueued::Full(_) => {
+            let reached = Durability::Memory;
+            return Ok(Durable { enqueued, reached });
+        }
     }
     let mut wait = match confirmation {
         Confirmation::Answer => {
@@ -158,8 +176,9 @@ async fn to_disk(link: &Link) -> Result<Confirmation, StoreError> {
         ));
     }
     let mut ask = redis::cmd("COMMAND");
-    let known: Vec<Value> = link.ask(ask.arg("INFO").arg("WAITAOF")).await?;
-    if !matches!(known.first(), None | Some(Value::Nil)) {
+    // Not everybody may ask.
+    let known: Result<Vec<Value>, _> = link.ask(ask.arg("INFO").arg("WAITAOF")).await;
+    if known.is_ok_and(|known| !matches!(known.first(), None | Some(Value::Nil))) {
         return Ok(Confirmation::WaitAof);
     }
     if setting("appendfsync").await.as_deref() == Some("always") {

@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | `ms:meta` | hash | version of this layout, number of partitions | always |
 //! | `ms:{p}:queue:<tag>:<priority>` | stream | entries `run <run id>` of queued and running runs | each entry as long as its run |
+//! | `ms:{p}:queue:<tag>:alone` | stream | the same of runs to execute beside no other | likewise |
 //! | `ms:{p}:run:<run>` | hash | the run: the truth about it | retention from its end |
 //! | `ms:{p}:run:<run>:steps` | hash | checkpoints of its steps | as the run |
 //! | `ms:{p}:open` | sorted set | `<run> <flow>` of every run that has not ended, by when it was started | – |
@@ -11,9 +12,10 @@
 //! | `ms:{p}:ended:<time>` | hash | how many runs of each flow ended within ten seconds | 30 s |
 //! | `ms:{p}:delayed` | sorted set | runs that are not due, by when they are | – |
 //! | `ms:{p}:group:<limit>` | set | runs that hold a place within a flow's limit | – |
-//! | `ms:{p}:parked:<limit>` | list | runs that wait for such a place | – |
+//! | `ms:{p}:parked:<limit>` | sorted set | runs that wait for such a place, by when they began to | – |
 //! | `ms:{p}:idempotency:<hash>` | string | the run that a key started, fingerprint of the request | 24 h |
-//! | `ms:{p}:sweeps:<tag>:<priority>` | hash | when silent workers were last looked for | – |
+//! | `ms:{p}:sweeps` | hash | when silent workers were last looked for | – |
+//! | `ms:{p}:turn:<duty>` | string | the worker whose turn it is to do it | seconds |
 //! | `ms:{p}:dead` | stream | what was set aside, and why | trimmed to about 10,000 |
 //! | `ms:{p}:api:<instance>` | channel | ends of runs that an API process waits for | – |
 //! | `ms:{0}:flow:<flow>` | hash | versions of a flow, number of the latest | until deleted |
@@ -34,7 +36,7 @@ use crate::{
 
 /// Which order of keys and fields this is. A program refuses a Redis that
 /// another order was written to.
-pub(super) const LAYOUT_VERSION: u32 = 2;
+pub(super) const LAYOUT_VERSION: u32 = 3;
 
 /// The consumer group of the queues.
 pub(super) const GROUP: &str = "workers";
@@ -46,6 +48,19 @@ pub(super) fn queue_name(tag: &WorkerTag, priority: Priority) -> String {
     format!("{tag}:{priority}")
 }
 
+/// How the name of a queue of runs ends that are to be executed beside no other.
+const ALONE: &str = ":alone";
+
+/// The name of the queue of runs that are to be executed beside no other.
+pub(super) fn alone_queue_name(tag: &WorkerTag) -> String {
+    format!("{tag}{ALONE}")
+}
+
+/// Whether a queue is one of those.
+pub(super) fn is_alone_queue(queue: &str) -> bool {
+    queue.ends_with(ALONE)
+}
+
 /// What the key of a run's record has between prefix and id.
 pub(super) const RUN: &str = "run:";
 
@@ -54,8 +69,8 @@ impl Partition {
         self.named("queue:", queue)
     }
 
-    pub(super) fn sweeps(&self, queue: &str) -> String {
-        self.named("sweeps:", queue)
+    pub(super) fn turn(&self, duty: &str) -> String {
+        self.named("turn:", duty)
     }
 
     pub(super) fn run(&self, run: RunId) -> String {
@@ -68,10 +83,6 @@ impl Partition {
 
     pub(super) fn open(&self) -> String {
         self.named("open", "")
-    }
-
-    pub(super) fn open_of_flows(&self) -> String {
-        self.named("open:flows", "")
     }
 
     pub(super) fn delayed(&self) -> String {

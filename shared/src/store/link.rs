@@ -90,6 +90,8 @@ impl Link {
             let master = topology.master(slot).await?;
             let opening = master.get_multiplexed_async_connection_with_config(&config);
             let mut connection = opening.await?;
+            // Says in one word why nothing can be had of it.
+            redis::cmd("PING").exec_async(&mut connection).await?;
             SCRIPTS.load(&mut connection).await?;
             Ok(connection)
         };

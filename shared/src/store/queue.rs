@@ -19,9 +19,6 @@ use crate::{
     run::{Priority, RunError, RunState, StartRequest},
 };
 
-/// How many pending entries one sweep looks at.
-const REAPED_PER_CALL: u64 = 100;
-
 /// How long the record of a run that does not decode is kept: a day, to look at.
 const CORRUPT_KEPT: Duration = Duration::from_secs(24 * 3600);
 
@@ -50,18 +47,23 @@ pub struct Claimed {
     pub claimed_at: u64,
 }
 
-/// A look for runs of silent workers in one queue.
+/// Who takes runs, and how long it may be silent before they are taken away.
+#[derive(Clone, Copy, Debug)]
+pub struct Consumer {
+    /// Its name.
+    pub worker: ProcessId,
+    /// How long it may be silent.
+    pub lease: Duration,
+}
+
+/// A look for runs of silent workers in all queues of a partition.
 #[derive(Clone, Copy, Debug)]
 pub struct Sweep<'s> {
-    /// The partition of the queue.
+    /// The partition.
     pub partition: u8,
-    /// Its worker tag.
-    pub tag: &'s WorkerTag,
-    /// Its priority.
-    pub priority: Priority,
-    /// Who looks.
-    pub worker: ProcessId,
-    /// How long a worker may be silent.
+    /// The worker tags of the queues.
+    pub tags: &'s [WorkerTag],
+    /// How long a worker may be silent, where its own lease is not longer.
     pub lease: Duration,
     /// After so many claims without a step ending in between a run is set aside.
     pub claims_max: u32,
@@ -70,14 +72,14 @@ pub struct Sweep<'s> {
 }
 
 /// What a sweep of silent workers' runs came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reaped {
-    /// Where the next sweep goes on.
-    pub cursor: String,
     /// Runs that were queued again.
     pub queued: u64,
     /// Runs that were set aside.
     pub dead: u64,
+    /// Runs that wait to be executed by a worker that executes nothing else.
+    pub alone: u64,
 }
 
 impl Store {
@@ -92,20 +94,50 @@ impl Store {
         partition: u8,
         tags: &[WorkerTag],
         order: [Priority; 3],
-        worker: ProcessId,
+        consumer: Consumer,
+        room: usize,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        self.claim_from(partition, queues(tags, order), consumer, room)
+            .await
+    }
+
+    /// Takes a run of a partition that is to be executed beside no other, if one
+    /// waits.
+    ///
+    /// # Errors
+    /// As [`Store::claim`].
+    pub async fn claim_alone(
+        &self,
+        partition: u8,
+        tags: &[WorkerTag],
+        consumer: Consumer,
+    ) -> Result<Option<Claimed>, StoreError> {
+        let queues = tags.iter().map(keys::alone_queue_name);
+        let claimed = self.claim_from(partition, queues, consumer, 1).await?;
+        Ok(claimed.into_iter().next())
+    }
+
+    async fn claim_from(
+        &self,
+        partition: u8,
+        queues: impl Iterator<Item = String>,
+        consumer: Consumer,
         room: usize,
     ) -> Result<Vec<Claimed>, StoreError> {
         let partition = self.at(partition);
-        let mut call = partition.call(&SCRIPTS.claim);
-        for queue in queues(tags, order) {
+        let mut call = partition
+            .call(&SCRIPTS.claim)
+            .argument(consumer.worker.to_string())
+            .number(room as u64)
+            .number(consumer.lease.as_millis() as u64);
+        for queue in queues {
             call = call.key(partition.queue(&queue));
         }
-        let call = call.argument(worker.to_string()).number(room as u64);
         self.claimed(call.invoke().await?).await
     }
 
     /// Takes the runs of entries that a blocking read of a partition delivered
-    /// to `worker`.
+    /// to a consumer.
     ///
     /// # Errors
     /// As [`Store::claim`].
@@ -113,13 +145,13 @@ impl Store {
         &self,
         partition: u8,
         delivered: &[Delivered],
-        worker: ProcessId,
+        consumer: Consumer,
     ) -> Result<Vec<Claimed>, StoreError> {
-        let call = about(self.at(partition), &SCRIPTS.begin, delivered, worker);
+        let call = about(self.at(partition), &SCRIPTS.begin, delivered, consumer);
         self.claimed(call.invoke().await?).await
     }
 
-    /// Puts runs of a partition that were delivered to `worker`, and that it
+    /// Puts runs of a partition that were delivered to a consumer, and that it
     /// does not execute, back into their queues.
     ///
     /// # Errors
@@ -129,9 +161,9 @@ impl Store {
         &self,
         partition: u8,
         delivered: &[Delivered],
-        worker: ProcessId,
+        consumer: Consumer,
     ) -> Result<(), StoreError> {
-        let call = about(self.at(partition), &SCRIPTS.hand_back, delivered, worker);
+        let call = about(self.at(partition), &SCRIPTS.hand_back, delivered, consumer);
         call.invoke().await?;
         Ok(())
     }
@@ -202,32 +234,61 @@ impl Store {
         Ok((due, next))
     }
 
-    /// Takes runs away from workers that were silent for `lease`, in one batch of
-    /// a queue, going on at `cursor` (`0-0` to start). A run that was claimed
-    /// `claims_max` times is set aside.
+    /// Takes runs away from workers that were silent for too long, in all queues
+    /// of a partition.
     ///
     /// # Errors
     /// Fails where Redis does.
-    pub async fn reap(&self, sweep: &Sweep<'_>, cursor: &str) -> Result<Reaped, StoreError> {
+    pub async fn reap(&self, sweep: &Sweep<'_>) -> Result<Reaped, StoreError> {
         let partition = self.at(sweep.partition);
-        let queue = keys::queue_name(sweep.tag, sweep.priority);
-        let call = partition
+        let mut call = partition
             .call(&SCRIPTS.reap)
-            .key(partition.queue(&queue))
-            .key(partition.sweeps(&queue))
-            .argument(sweep.worker.to_string())
             .number(sweep.lease.as_millis() as u64)
-            .argument(cursor)
-            .number(REAPED_PER_CALL)
             .number(sweep.claims_max.into())
             .number(sweep.retention.as_millis() as u64);
-        let (cursor, queued, dead) =
+        for queue in all_queues(sweep.tags) {
+            call = call.key(partition.queue(&queue));
+        }
+        let (queued, dead, alone) =
             from_redis_value(call.invoke().await?).map_err(|_| unexpected("reap"))?;
         Ok(Reaped {
-            cursor,
             queued,
             dead,
+            alone,
         })
+    }
+
+    /// Takes the turn of a duty that one worker is enough for, for so long. Says
+    /// whether it is this one's.
+    ///
+    /// # Errors
+    /// Fails where Redis does.
+    pub async fn take_turn(
+        &self,
+        partition: u8,
+        duty: &str,
+        worker: ProcessId,
+        lasting: Duration,
+    ) -> Result<bool, StoreError> {
+        let partition = self.at(partition);
+        let (key, worker) = (partition.turn(duty), worker.to_string());
+        let lasting_ms = (lasting.as_millis() as u64).max(1);
+        let mut take = redis::cmd("SET");
+        take.arg(&key).arg(&worker);
+        take.arg("NX").arg("PX").arg(lasting_ms);
+        let taken: Option<String> = partition.link().ask(&take).await?;
+        if taken.is_some() {
+            return Ok(true);
+        }
+        let holder: Option<String> = partition.link().ask(redis::cmd("GET").arg(&key)).await?;
+        if holder.as_deref() != Some(&worker) {
+            return Ok(false);
+        }
+        let mut renew = redis::cmd("PEXPIRE");
+        Ok(partition
+            .link()
+            .ask(renew.arg(&key).arg(lasting_ms))
+            .await?)
     }
 
     /// Forgets consumers of a partition's queues that hold nothing and were
@@ -244,7 +305,7 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let partition = self.at(partition);
         let mut call = partition.call(&SCRIPTS.forget);
-        for queue in queues(tags, Priority::ALL) {
+        for queue in all_queues(tags) {
             call = call.key(partition.queue(&queue));
         }
         let call = call
@@ -262,14 +323,22 @@ pub(super) fn queues(tags: &[WorkerTag], order: [Priority; 3]) -> impl Iterator<
     })
 }
 
-/// The call of a script about entries that were delivered to `worker`.
+/// The names of all queues of tags, those of runs to execute alone last.
+pub(super) fn all_queues(tags: &[WorkerTag]) -> impl Iterator<Item = String> {
+    queues(tags, Priority::ALL).chain(tags.iter().map(keys::alone_queue_name))
+}
+
+/// The call of a script about entries that were delivered to a consumer.
 fn about<'p>(
     partition: &'p Partition,
     script: &'static Script,
     delivered: &[Delivered],
-    worker: ProcessId,
+    consumer: Consumer,
 ) -> Call<'p> {
-    let mut call = partition.call(script).argument(worker.to_string());
+    let mut call = partition
+        .call(script)
+        .argument(consumer.worker.to_string())
+        .number(consumer.lease.as_millis() as u64);
     for Delivered { stream, entry, run } in delivered {
         call = call.key(stream.clone());
         call = call.argument(entry.as_str()).argument(run.as_str());

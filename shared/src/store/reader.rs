@@ -11,7 +11,7 @@ use super::{
     Store, StoreError,
     connect::{open, unexpected},
     keys,
-    queue::queues,
+    queue::{all_queues, queues},
 };
 use crate::{
     id::{ProcessId, RunId, WorkerTag},
@@ -33,6 +33,11 @@ pub struct Delivered {
 }
 
 impl Delivered {
+    /// Whether the run is to be executed by a worker that executes nothing else.
+    pub fn is_for_one_alone(&self) -> bool {
+        keys::is_alone_queue(&self.stream)
+    }
+
     /// The run that the entry names, if it names one.
     pub fn run(&self) -> Option<RunId> {
         self.run.parse().ok()
@@ -44,6 +49,8 @@ pub struct QueueReader {
     store: Store,
     partition: u8,
     streams: Vec<String>,
+    /// All streams of which this worker may hold entries.
+    held_in: Vec<String>,
     worker: ProcessId,
     block: Duration,
     connection: Option<MultiplexedConnection>,
@@ -62,6 +69,9 @@ impl Store {
             store: self.clone(),
             partition,
             streams: queues(tags, Priority::ALL)
+                .map(|queue| self.at(partition).queue(&queue))
+                .collect(),
+            held_in: all_queues(tags)
                 .map(|queue| self.at(partition).queue(&queue))
                 .collect(),
             worker,
@@ -120,7 +130,7 @@ impl QueueReader {
             .set_response_timeout(Some(self.block + MARGIN));
         let link = self.store.at(self.partition).link();
         let connection = self.connection.insert(open(link, &config).await?);
-        let command = read_command(&self.streams, self.worker, None);
+        let command = read_command(&self.held_in, self.worker, None);
         command.query_async(connection).await
     }
 
@@ -130,7 +140,7 @@ impl QueueReader {
         let Some(connection) = &mut self.connection else {
             return Ok(());
         };
-        for stream in &self.streams {
+        for stream in &self.held_in {
             let mut create = redis::cmd("XGROUP");
             create
                 .arg("CREATE")

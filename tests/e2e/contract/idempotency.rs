@@ -112,3 +112,20 @@ async fn many_starts_at_once_with_one_key_are_one_run() {
         .filter(|answer| answer.header("idempotency-replayed").is_empty());
     assert_eq!(fresh.count(), 1);
 }
+
+/// The key is remembered for a day, which a service may keep runs for less long.
+#[tokio::test]
+async fn a_key_whose_run_is_no_longer_kept_starts_another_run() {
+    let service = service().await;
+    let admin = service.admin();
+    let first = start(&admin, "sales", "order-7", json!({})).await;
+    admin.end("sales", &first.run_id()).await;
+    let key = format!("ms:{{0}}:run:{}", first.run_id());
+    let _: u64 = service.redis.command(&["DEL", &key]).await;
+    let again = start(&admin, "sales", "order-7", json!({})).await;
+    assert_eq!(
+        (again.status, again.header("idempotency-replayed")),
+        (200, "")
+    );
+    assert_ne!(again.run_id(), first.run_id());
+}

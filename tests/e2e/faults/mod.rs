@@ -9,6 +9,7 @@ mod memory;
 mod messages;
 mod network;
 mod operator;
+mod poison;
 mod server;
 mod sharing;
 mod wedged;

@@ -76,14 +76,14 @@ async fn what_is_parked_keeps_its_limit_although_the_list_of_it_was_deleted() {
     let waits = waiting_starts(&admin, "one", "", 4);
     let line = "ms:{0}:parked:one";
     eventually(SOON, "all other runs to be parked", || async {
-        let parked: usize = service.redis.command(&["LLEN", line]).await;
+        let parked: usize = service.redis.command(&["ZCARD", line]).await;
         (parked == 3).then_some(())
     })
     .await;
     let deleted: u64 = service.redis.command(&["DEL", line]).await;
     assert_eq!(deleted, 1);
     eventually(SOON, "all of them to be parked again", || async {
-        let parked: usize = service.redis.command(&["LLEN", line]).await;
+        let parked: usize = service.redis.command(&["ZCARD", line]).await;
         (parked == 3).then_some(())
     })
     .await;
@@ -158,4 +158,80 @@ async fn programs_survive_that_everything_is_deleted() {
     })
     .await;
     assert!(worker.is_ready().await && service.apis[0].is_ready().await);
+}
+
+/// What is wrong with one run keeps nobody from mending the others.
+#[tokio::test]
+async fn a_damaged_record_stops_nobody_else() {
+    let (service, gate, mut waits) = busy(HEALING, RedisSetup::default()).await;
+    let entries: Vec<(String, Vec<String>)> =
+        service.redis.command(&["XRANGE", QUEUE, "-", "+"]).await;
+    let damaged = &entries.last().unwrap().1[1];
+    let key = format!("ms:{{0}}:run:{damaged}");
+    let _: u64 = service.redis.command(&["HDEL", &key, "queue"]).await;
+    let _: u64 = service.redis.command(&["DEL", QUEUE]).await;
+    gate.open();
+    service.open_runs(1).await;
+    let left: Vec<String> = service
+        .redis
+        .command(&["ZRANGE", "ms:{0}:open", "0", "-1"])
+        .await;
+    assert!(left[0].starts_with(damaged.as_str()), "{left:?}");
+    let log = service.workers[0].log();
+    assert!(log.contains("its record lacks what it needs"), "{log}");
+    waits.iter_mut().for_each(|wait| wait.abort());
+}
+
+#[tokio::test]
+async fn keys_of_another_type_stop_nobody() {
+    let service = healing_service().await;
+    let admin = service.admin();
+    let gate = service.gate("gate");
+    admin.publish(&gated("slow", &gate)).await;
+    let limited = quick("limited").replacen('\n', "\nconcurrency: { limit: 1 }\n", 1);
+    admin.publish(&limited).await;
+    admin.publish(&quick("hello")).await;
+    let slow = waiting_starts(&admin, "slow", "", 1);
+    gate.reached_by(1).await;
+    for key in ["ms:{0}:group:limited", "ms:{0}:parked:limited"] {
+        let _: String = service.redis.command(&["SET", key, "x"]).await;
+    }
+    let mut waits = waiting_starts(&admin, "limited", "", 5);
+    waits.extend(waiting_starts(&admin, "hello", "", 5));
+    service.open_runs(11).await;
+    gate.open();
+    assert_all_succeed(slow).await;
+    assert_all_succeed(waits).await;
+}
+
+#[tokio::test]
+async fn runs_that_no_longer_count_as_open_are_counted_again() {
+    let service = healing_service().await;
+    let admin = service.admin();
+    let gate = service.gate("gate");
+    let flow = gated("slow", &gate).replacen('\n', "\nqueue_limit: 3\n", 1);
+    admin.publish(&flow).await;
+    let mut waits = waiting_starts(&admin, "slow", "", 2);
+    waits.extend(waiting_starts(&admin, "slow", "&delay=1", 1));
+    service.open_runs(3).await;
+    let _: u64 = service
+        .redis
+        .command(&["DEL", "ms:{0}:open", "ms:{0}:delayed"])
+        .await;
+    service.open_runs(3).await;
+    let counted = async || -> Option<u64> {
+        let read = ["HGET", "ms:{0}:open:flows", "slow"];
+        service.redis.command(&read).await
+    };
+    eventually(SOON, "three to count", || async {
+        (counted().await == Some(3)).then_some(())
+    })
+    .await;
+    gate.open();
+    assert_all_succeed(waits).await;
+    eventually(SOON, "none to count", || async {
+        counted().await.is_none().then_some(())
+    })
+    .await;
+    assert_eq!(admin.run("slow").await, "Succeeded");
 }

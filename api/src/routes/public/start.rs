@@ -73,7 +73,7 @@ async fn begin(
     let flow = &published.flow;
     let limit = group_limit(flow, &request)?;
     // Runs that count against one limit, and repetitions, meet in one partition.
-    let together = limit.is_some() || idempotency.is_some();
+    let together = limit.is_some() || idempotency.is_some() || flow.queue_limit.is_some();
     let run = app.store.new_run(&flow.id, together);
     // The wait begins before the run exists, so that its end cannot be missed.
     let wait = options
@@ -113,9 +113,12 @@ async fn begin(
             })
         }
         Enqueued::Replayed { run } => {
+            // It would count as a second wait of this caller.
+            drop(wait);
             let found = Followed::find(app, &flow.id, run, caller.key_id(), options.wait).await?;
             Ok(Followed {
                 replayed: true,
+                durability: Some(reached),
                 ..found
             })
         }

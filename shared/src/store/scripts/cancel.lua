@@ -19,6 +19,6 @@ if state == 'running' then
 end
 if state == 'queued' then drop(stream_key(h[3]), h[2])
 elseif state == 'delayed' then redis.call('ZREM', delayed, id)
-elseif state == 'parked' then redis.call('LREM', prefix .. 'parked:' .. h[5], 1, id) end
+elseif state == 'parked' then redis.call('ZREM', line_key(h[5]), id) end
 settle(id, 'cancelled', h[6] or '', h[5], h[4], ARGV[4])
 return 'cancelled'

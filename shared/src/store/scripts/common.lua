@@ -87,17 +87,43 @@ local function notify(waiters, id, state)
   end
 end
 
--- Hands a place within a limit that became free, still taken, to the first run
--- parked for it: a place that was merely freed could be taken by a newcomer
--- while the parked run is forgotten.
+-- A key that must be of one type. One that somebody gave another type is
+-- deleted, unless this is a mere look: what it should hold is found again by
+-- looking after the runs.
+local mends = true
+local function typed(key, wanted)
+  local found = mends and redis.call('TYPE', key).ok or wanted
+  if found ~= wanted and found ~= 'none' then redis.call('DEL', key) end
+  return key
+end
+
+local function places_key(limited) return typed(prefix .. 'group:' .. limited, 'set') end
+local function line_key(limited) return typed(prefix .. 'parked:' .. limited, 'zset') end
+
+-- Sets a run aside until there is room for it, behind those that wait already.
+local function park(limited, id)
+  local time = redis.call('TIME')
+  redis.call('ZADD', line_key(limited), time[1] * 1000000 + time[2], id)
+  redis.call('HSET', run_key(id), 'state', 'parked', 'entry', '')
+end
+
+-- Hands places within a limit that are free, still taken, to the first runs
+-- parked for them: a place that was merely freed could be taken by a newcomer
+-- while the parked run is forgotten. How many there are is what the flow of
+-- the next one says.
+local PLACES_PER_CALL = 100
 local function hand_on(limited)
-  while true do
-    local parked = redis.call('LPOP', prefix .. 'parked:' .. limited)
+  local line, places = line_key(limited), places_key(limited)
+  for _ = 1, PLACES_PER_CALL do
+    local parked = redis.call('ZRANGE', line, 0, 0)[1]
     if not parked then return end
-    local h = redis.pcall('HMGET', run_key(parked), 'state', 'queue')
-    if not h.err and h[1] == 'parked' then
-      redis.call('SADD', prefix .. 'group:' .. limited, parked)
-      return ready(parked, h[2])
+    local h = redis.pcall('HMGET', run_key(parked), 'state', 'queue', 'limit')
+    local waits = not h.err and h[1] == 'parked'
+    if waits and redis.call('SCARD', places) >= (tonumber(h[3]) or 1) then return end
+    redis.call('ZREM', line, parked)
+    if waits then
+      redis.call('SADD', places, parked)
+      ready(parked, h[2])
     end
   end
 end
@@ -105,7 +131,7 @@ end
 -- Gives back the run's place within its flow's limit, for the next one.
 local function release(limited, id)
   if not limited or limited == '' then return end
-  if redis.call('SREM', prefix .. 'group:' .. limited, id) == 1 then hand_on(limited) end
+  if redis.call('SREM', places_key(limited), id) == 1 then hand_on(limited) end
 end
 
 -- Ends a run for good: the one place that makes a state final.
@@ -116,16 +142,15 @@ local function settle(id, state, flow, limited, waiters, retention_ms)
   redis.call('HDEL', run, 'waiters', 'cancel', 'due_at')
   redis.call('PEXPIRE', run, retention_ms)
   redis.call('PEXPIRE', run .. ':steps', retention_ms)
-  release(limited, id)
   count_end(flow, now)
   notify(waiters, id, state)
+  release(limited, id)
 end
 
 -- Gives back places of runs whose records are gone or no longer hold one: only
 -- somebody from outside can have done that. Looks at a few at a time.
 local function free_lost_places(limited)
-  local places = prefix .. 'group:' .. limited
-  for _, id in ipairs(redis.call('SRANDMEMBER', places, 10)) do
+  for _, id in ipairs(redis.call('SRANDMEMBER', places_key(limited), 10)) do
     local state = redis.pcall('HGET', run_key(id), 'state')
     if state ~= 'running' and state ~= 'queued' then release(limited, id) end
   end
@@ -133,7 +158,7 @@ end
 
 -- Takes a place within a limit for a run. Says whether it holds one now.
 local function take_place(limited, limit, id)
-  local places = prefix .. 'group:' .. limited
+  local places = places_key(limited)
   if redis.call('SISMEMBER', places, id) == 1 then return true end
   if redis.call('SCARD', places) >= limit then free_lost_places(limited) end
   if redis.call('SCARD', places) >= limit then return false end
@@ -157,7 +182,8 @@ end
 -- cancelled, garbage) or its flow has no room, in which case the run is parked.
 -- With `retake` a run that the consumer owns already, because the answer to its
 -- claim got lost, is claimed anew; the caller leaves out those that it executes.
-local function begin(stream, consumer, entry, id, retake)
+-- Its lease, in ms, is what whoever takes runs from silent workers goes by.
+local function begin_of(stream, consumer, lease_ms, entry, id, retake)
   if not id then
     drop(stream, entry)
     bury('', 'an entry without a run')
@@ -187,18 +213,25 @@ local function begin(stream, consumer, entry, id, retake)
   local limited, limit = h[6] or '', tonumber(h[7]) or 0
   if limited ~= '' and not take_place(limited, limit, id) then
     drop(stream, entry)
-    redis.call('RPUSH', prefix .. 'parked:' .. limited, id)
-    redis.call('HSET', run, 'state', 'parked', 'entry', '')
+    park(limited, id)
     return nil
   end
   local claims = (tonumber(h[9]) or 0) + (lost_claim and 0 or 1)
   local epoch, now = next_epoch(h[8]), now_ms()
   redis.call('HSET', run, 'state', 'running', 'epoch', epoch, 'worker', consumer,
-    'claims', claims, 'started_at', h[10] or now)
+    'lease', lease_ms, 'claims', claims, 'started_at', h[10] or now)
   -- Who had an epoch before has perhaps left checkpoints.
   local resumed = h[8] and '1' or '0'
   return { id, epoch, h[3] or '', h[4] or '', h[5] or '', resumed,
     tostring(claims), tostring(h[10] or now), tostring(now) }
+end
+
+-- The same, where something is wrong with this run alone, for the others' sake.
+local function begin(stream, consumer, lease_ms, entry, id, retake)
+  local went, run = pcall(begin_of, stream, consumer, lease_ms, entry, id, retake)
+  if went then return run end
+  bury(id or '', 'it could not be begun: ' .. tostring(type(run) == 'table' and run.err or run))
+  return nil
 end
 
 -- Makes the group where an answer says that it is missing (a new queue, or one

@@ -35,8 +35,11 @@ if window_ms > 0 then
   local earlier = redis.call('GET', record)
   if earlier then
     local first, fingerprint = string.match(earlier, '^(%S+) (%S*)$')
-    if fingerprint == ARGV[10] then return { 'replayed', first } end
-    return { 'other_body' }
+    -- A record that outlives its run speaks of nothing.
+    if redis.call('EXISTS', run_key(first or '')) == 1 then
+      if fingerprint == ARGV[10] then return { 'replayed', first } end
+      return { 'other_body' }
+    end
   end
 end
 

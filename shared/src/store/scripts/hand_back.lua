@@ -4,12 +4,13 @@
 --
 -- KEYS     stream of each entry STREAM
 -- ARGV[3]  consumer
--- ARGV[4…] for each entry: its id, its run id
+-- ARGV[4]  lease of the consumer, ms
+-- ARGV[5…] for each entry: its id, its run id
 --
 -- Returns how many were put back.
 local count = 0
 for i, stream in ipairs(KEYS) do
-  local entry, id = ARGV[2 + 2 * i], ARGV[3 + 2 * i]
+  local entry, id = ARGV[3 + 2 * i], ARGV[4 + 2 * i]
   local h = redis.pcall('HMGET', run_key(id), 'state', 'entry', 'queue', 'worker', 'epoch', 'claims')
   local ours = not h.err and h[2] == entry and stream == stream_key(h[3] or '')
   if ours and h[1] == 'running' and h[4] ~= ARGV[3] then

@@ -6,8 +6,11 @@
 -- ARGV[3]  'heal', or 'look' to change nothing
 -- ARGV[4…] for each run: its id, its flow or ''
 --
--- Returns {id, what was wrong} for each run with which something was wrong.
+-- Returns {id, what was wrong} for each run with which something was wrong, or
+-- {flow, what was wrong} where its open runs were miscounted: that is looked at
+-- where no run is named.
 local healing = ARGV[3] == 'heal'
+mends = healing
 if healing then write_anyhow() end
 local found = {}
 
@@ -64,14 +67,12 @@ local function check_entry(id, h)
 end
 
 local function check_parked(id, h)
-  local line = prefix .. 'parked:' .. h[4]
-  if not redis.call('LPOS', line, id) then
+  if not redis.call('ZSCORE', line_key(h[4]), id) then
     if healing then ready(id, h[3]) end
     return 'it stood in no line'
   end
-  local places = prefix .. 'group:' .. h[4]
   if healing then free_lost_places(h[4]) end
-  if redis.call('SCARD', places) < (tonumber(h[5]) or 0) then
+  if redis.call('SCARD', places_key(h[4])) < (tonumber(h[5]) or 0) then
     if healing then hand_on(h[4]) end
     return 'it waited although there was room'
   end
@@ -91,6 +92,7 @@ local function check(id, flow)
     end
     return nil
   end
+  if not h[3] or (h[1] == 'parked' and not h[4]) then return 'its record lacks what it needs' end
   local counted = redis.call('ZSCORE', KEYS[1], id .. ' ' .. (h[7] or ''))
   if not counted and healing then open(id, h[7] or '', now_ms()) end
   local wrong
@@ -105,7 +107,34 @@ local function check(id, flow)
 end
 
 for i = 4, #ARGV, 2 do
-  local wrong = check(ARGV[i], ARGV[i + 1])
+  local went, wrong = pcall(check, ARGV[i], ARGV[i + 1])
+  if not went then
+    wrong = 'it cannot be looked at: ' .. tostring(type(wrong) == 'table' and wrong.err or wrong)
+  end
   if wrong then found[#found + 1] = { ARGV[i], wrong } end
+end
+if #ARGV > 3 then return found end
+
+-- The counts of open runs by their flows: counted anew where the sum is wrong.
+local flows = typed(prefix .. 'open:flows', 'hash')
+local sum = 0
+for _, count in ipairs(redis.call('HVALS', flows)) do sum = sum + (tonumber(count) or 0) end
+if sum == redis.call('ZCARD', KEYS[1]) then return found end
+local should, is = {}, by_name(redis.call('HGETALL', flows))
+for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local flow = string.match(member, '^%S+ (.*)$') or ''
+  should[flow] = (should[flow] or 0) + 1
+end
+for flow, count in pairs(is) do
+  if tonumber(count) ~= (should[flow] or 0) then
+    found[#found + 1] = { flow, count .. ' of its runs counted as open, ' .. (should[flow] or 0) .. ' are' }
+  end
+end
+for flow, count in pairs(should) do
+  if not is[flow] then found[#found + 1] = { flow, '0 of its runs counted as open, ' .. count .. ' are' } end
+end
+if healing then
+  redis.call('DEL', flows)
+  for flow, count in pairs(should) do redis.call('HSET', flows, flow, count) end
 end
 return found

@@ -13,10 +13,10 @@
 -- a run that is queued at once keeps it.
 local run, id = KEYS[1], ARGV[3]
 local h = redis.call('HMGET', run, 'epoch', 'state', 'entry', 'queue', 'limited', 'cancel',
-  'waiters', 'flow')
+  'waiters', 'flow', 'claims', 'home')
 if h[1] ~= ARGV[4] or h[2] ~= 'running' then return 0 end
 
-local delay_ms = tonumber(ARGV[5])
+local delay_ms, queue = tonumber(ARGV[5]), h[4]
 drop(stream_key(h[4]), h[3])
 if h[6] then
   settle(id, 'cancelled', h[8] or '', h[5], h[7], ARGV[6])
@@ -25,10 +25,16 @@ end
 -- Giving a run back on purpose is no loss: it does not count as a claim that
 -- killed its worker.
 redis.call('HINCRBY', run, 'claims', -1)
+if h[10] and tonumber(h[9]) <= 1 then
+  -- It was executed alone, and has shown since that it kills nobody.
+  queue = h[10]
+  redis.call('HSET', run, 'queue', queue)
+  redis.call('HDEL', run, 'home')
+end
 if delay_ms > 0 then
   delay(id, now_ms() + delay_ms)
   release(h[5], id)
 else
-  ready(id, h[4])
+  ready(id, queue)
 end
 return 1

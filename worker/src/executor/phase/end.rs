@@ -93,6 +93,7 @@ impl Carrying<'_> {
             }
             Checkpointed::Already(earlier) => serde_json::from_str(&earlier).unwrap_or(record),
         };
+        self.around.hold.made_progress();
         self.end(step, record);
         Ok(())
     }
