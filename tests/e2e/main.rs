@@ -3,6 +3,7 @@
 
 mod admission;
 mod awaiting;
+mod check;
 mod command_line;
 mod contract;
 mod crash;

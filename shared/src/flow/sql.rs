@@ -79,19 +79,49 @@ pub(crate) fn tables(sql: &str) -> Result<Vec<TableName>, InvalidSql> {
     Ok(reader.tables)
 }
 
+/// Looks whether `sql` is one condition that holds or not for a row, without a
+/// query in it.
+pub(crate) fn check_condition(sql: &str) -> Result<(), InvalidSql> {
+    let dialect = GenericDialect {};
+    let mut parser = parser(sql, &dialect)?;
+    let condition = parser.parse_expr().map_err(|error| explain(&error))?;
+    if parser.peek_token_ref().token != Token::EOF {
+        return Err(InvalidSql::new(
+            "must be one condition and nothing behind it",
+        ));
+    }
+    match condition.visit(&mut NoQuery) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(InvalidSql::new("must have no query in it")),
+    }
+}
+
+/// Stops at the first query.
+struct NoQuery;
+
+impl Visitor for NoQuery {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+        ControlFlow::Break(())
+    }
+}
+
 fn parse(sql: &str) -> Result<Vec<Statement>, InvalidSql> {
     let dialect = GenericDialect {};
-    let tokens = Tokenizer::new(&dialect, sql)
+    let mut parser = parser(sql, &dialect)?;
+    parser.parse_statements().map_err(|error| explain(&error))
+}
+
+fn parser<'d>(sql: &str, dialect: &'d GenericDialect) -> Result<Parser<'d>, InvalidSql> {
+    let tokens = Tokenizer::new(dialect, sql)
         .tokenize_with_location()
         .map_err(|error| InvalidSql {
             message: format!("the SQL is not well formed: {}", error.message),
             place: Some((error.location.line, error.location.column)),
         })?;
     check_size(&tokens)?;
-    Parser::new(&dialect)
-        .with_tokens_with_locations(tokens)
-        .parse_statements()
-        .map_err(|error| explain(&error))
+    Ok(Parser::new(dialect).with_tokens_with_locations(tokens))
 }
 
 fn check_size(tokens: &[TokenWithSpan]) -> Result<(), InvalidSql> {

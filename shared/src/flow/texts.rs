@@ -29,8 +29,8 @@ pub(crate) fn of_step<'a>(step: &'a Step, path: &Path) -> Vec<(Path, Text<'a>)> 
         StepKind::Command(command) => texts.command(command, &path.member("command")),
         StepKind::Read(read) => texts.text(&read.path, path.member("read").member("path")),
         StepKind::Write(write) => texts.text(&write.path, path.member("write").member("path")),
-        // SQL is never a template.
-        StepKind::Sql(_) => {}
+        // SQL is never a template, and neither are rules.
+        StepKind::Sql(_) | StepKind::Check(_) => {}
     }
     texts.0
 }

@@ -1,5 +1,6 @@
 //! What steps do: one `match` from the kind of a step to its function.
 
+mod check;
 mod command;
 mod http;
 mod read;
@@ -127,5 +128,6 @@ pub(crate) async fn run(kind: &StepKind, context: StepContext) -> Result<StepOut
         StepKind::Read(step) => read::read(step, &context).await,
         StepKind::Sql(text) => sql::sql(text, &context).await,
         StepKind::Write(step) => write::write(step, &context).await,
+        StepKind::Check(step) => check::check(step, &context).await,
     }
 }

@@ -305,12 +305,12 @@ steps:
             (
                 "id: a",
                 "2:9 steps[0]: a step has exactly one of `set`, `http`, `command`, `read`, \
-                       `sql`, `write`, and this one has none",
+                       `sql`, `write`, `check`, and this one has none",
             ),
             (
                 "id: a, sql: x, set: {x: 1}",
                 "2:9 steps[0]: a step has exactly one of `set`, `http`, \
-                       `command`, `read`, `sql`, `write`, and this one has `set` and `sql`",
+                       `command`, `read`, `sql`, `write`, `check`, and this one has `set` and `sql`",
             ),
             (
                 "id: a-b, sql: x",

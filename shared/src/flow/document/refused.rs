@@ -16,7 +16,6 @@ const LATER: &[&str] = &[
     "flow",
     "for_each",
     "choose",
-    "check",
     "wait",
     "schedules",
     "partition_by",

@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 
 use crate::{
     duration::Span,
-    flow::step::{CommandStep, HttpStep, OnError, ReadStep, Step, StepKind, WriteStep},
+    flow::step::{CheckStep, CommandStep, HttpStep, OnError, ReadStep, Step, StepKind, WriteStep},
     id::StepId,
     retry::RetryPolicy,
 };
 
 /// The members that name a kind.
-const KINDS: [&str; 6] = ["set", "http", "command", "read", "sql", "write"];
+const KINDS: [&str; 7] = ["set", "http", "command", "read", "sql", "write", "check"];
 
 /// One part of a flow: its common members, and exactly one member that is named
 /// after its kind.
@@ -68,6 +68,9 @@ pub(crate) struct StepDocument {
     /// Writes a table into a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     write: Option<WriteStep>,
+    /// Looks whether a table keeps rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    check: Option<CheckStep>,
 }
 
 impl TryFrom<StepDocument> for Step {
@@ -82,6 +85,7 @@ impl TryFrom<StepDocument> for Step {
             document.read.map(StepKind::Read),
             document.sql.map(StepKind::Sql),
             document.write.map(StepKind::Write),
+            document.check.map(StepKind::Check),
         ];
         let named: Vec<&str> = KINDS
             .into_iter()
@@ -135,6 +139,7 @@ impl From<Step> for StepDocument {
             StepKind::Read(read) => document.read = Some(read),
             StepKind::Sql(sql) => document.sql = Some(sql),
             StepKind::Write(write) => document.write = Some(write),
+            StepKind::Check(check) => document.check = Some(check),
         }
         document
     }

@@ -2,6 +2,7 @@
 
 mod inputs;
 mod names;
+mod rules;
 mod steps;
 
 use std::collections::HashMap;

@@ -126,6 +126,12 @@ impl<'a> Checker<'a, '_> {
                     self.findings.push(Finding::new(path, message));
                 }
             }
+            StepKind::Check(check) => {
+                let path = path.member("check").member("table");
+                if let Err(message) = self.table(check.table.as_str(), step, view) {
+                    self.findings.push(Finding::new(path, message));
+                }
+            }
             _ => {}
         }
         if let OnError::Steps(inner) = &step.on_error {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{inputs::is_name, timeout};
+use super::{inputs::is_name, rules, timeout};
 use crate::{
     flow::{
         expression::is_template,
@@ -39,6 +39,7 @@ pub(super) fn check(step: &Step, path: &Path, findings: &mut Vec<Finding>) {
         StepKind::Command(command) => check_command(command, &path.member("command"), findings),
         StepKind::Read(read) => check_read(read, &path.member("read"), findings),
         StepKind::Write(write) => check_write(write, &path.member("write"), findings),
+        StepKind::Check(check) => rules::check(check, &path.member("check"), findings),
     }
 }
 

@@ -1,0 +1,275 @@
+//! `check`: whether a table keeps the rules of its flow.
+
+use std::collections::HashMap;
+
+use datafusion::arrow::{
+    array::{Array, AsArray},
+    datatypes::{DataType, Int64Type},
+};
+use millstream_shared::flow::step::{CheckStep, OnViolation};
+use serde_json::{Value, json};
+
+use super::{StepContext, StepError, StepOutput, read::until_cancelled};
+use crate::tables::Table;
+
+/// A rule that a table must keep, and the count in SQL of what breaks it.
+struct Rule {
+    /// The column that it is about; none for all of the row.
+    column: Option<String>,
+    /// The member of the step that it stands in.
+    name: &'static str,
+    /// What is wrong with a row that breaks it.
+    broken: String,
+    /// Counts what breaks it.
+    count: String,
+}
+
+/// Looks at the table once and counts for each rule what breaks it. Nothing is
+/// changed, so it can be repeated.
+pub(crate) async fn check(
+    step: &CheckStep,
+    context: &StepContext,
+) -> Result<StepOutput, StepError> {
+    let Some(table) = context.tables.get(&step.table).cloned() else {
+        let message = format!("step `{}` has handed on no table", step.table);
+        return Err(StepError::permanent("no_table", message));
+    };
+    let rules = rules(step, &table)?;
+    let rows = table.rows();
+    let counts = rules.iter().map(|rule| rule.count.as_str());
+    let counts: Vec<&str> = std::iter::once("count(*)").chain(counts).collect();
+    let named: Vec<_> = counts
+        .iter()
+        .enumerate()
+        .map(|(place, count)| format!("{count} as c{place}"))
+        .collect();
+    let query = format!(
+        "select {} from {}",
+        named.join(", "),
+        quoted(step.table.as_str())
+    );
+    let tables = HashMap::from([(step.table.clone(), table)]);
+    let counting = context.services.tables.sql(&query, &tables);
+    let counted = until_cancelled(context, counting).await?;
+    let violations = violations(step, rows, &rules, &counted.table);
+    if !violations.is_empty() && step.on_violation == OnViolation::Fail {
+        let told: Vec<&str> = violations
+            .iter()
+            .map(|broken| broken.told.as_str())
+            .collect();
+        let table = &step.table;
+        let message = format!("table `{table}` breaks its rules: {}", told.join("; "));
+        return Err(StepError::permanent("check_failed", message));
+    }
+    let shown: Vec<Value> = violations.iter().map(Violation::shown).collect();
+    Ok(StepOutput {
+        value: json!({ "rows": rows, "violations": shown }),
+        rows: Some(rows),
+        rows_in: Some(rows),
+        ..StepOutput::default()
+    })
+}
+
+/// A rule that is broken.
+struct Violation {
+    column: Option<String>,
+    rule: &'static str,
+    rows: u64,
+    told: String,
+}
+
+impl Violation {
+    fn shown(&self) -> Value {
+        json!({
+            "column": self.column,
+            "rule": self.rule,
+            "rows": self.rows,
+            "message": self.told,
+        })
+    }
+}
+
+fn violations(step: &CheckStep, rows: u64, rules: &[Rule], counted: &Table) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut of_rows = |told: String| {
+        violations.push(Violation {
+            column: None,
+            rule: "rows",
+            rows,
+            told,
+        });
+    };
+    let bounds = step
+        .rows
+        .map_or((None, None), |bounds| (bounds.min, bounds.max));
+    match bounds {
+        (Some(min), _) if rows < min => {
+            of_rows(format!("it has {rows} rows, and must have {min} at least"))
+        }
+        (_, Some(max)) if rows > max => {
+            of_rows(format!("it has {rows} rows, and may have {max} at most"))
+        }
+        _ => {}
+    }
+    for (place, rule) in rules.iter().enumerate() {
+        let broken_by = count(counted, place + 1);
+        if broken_by > 0 {
+            let column = rule
+                .column
+                .as_ref()
+                .map_or(String::new(), |name| format!("column `{name}`: "));
+            let told = format!("{column}{broken_by} of {rows} rows {}", rule.broken);
+            violations.push(Violation {
+                column: rule.column.clone(),
+                rule: rule.name,
+                rows: broken_by,
+                told,
+            });
+        }
+    }
+    violations
+}
+
+/// A count in the one row of a result.
+fn count(counted: &Table, column: usize) -> u64 {
+    let batch = counted.batches().iter().find(|batch| batch.num_rows() > 0);
+    let count = batch.map(|batch| batch.column(column).as_primitive::<Int64Type>());
+    let count = count
+        .filter(|count| count.is_valid(0))
+        .map(|count| count.value(0));
+    count
+        .and_then(|count| u64::try_from(count).ok())
+        .unwrap_or_default()
+}
+
+/// All rules but those about the number of rows.
+fn rules(step: &CheckStep, table: &Table) -> Result<Vec<Rule>, StepError> {
+    let mut rules = Vec::new();
+    for (name, wanted) in &step.columns {
+        let kind = kind_of(table, name)?;
+        let value = quoted(name);
+        let mut add = |rule: &'static str, broken: String, count: String| {
+            rules.push(Rule {
+                column: Some(name.clone()),
+                name: rule,
+                broken,
+                count,
+            });
+        };
+        if wanted.not_null {
+            add(
+                "not_null",
+                "have no value".to_owned(),
+                format!("count(*) filter (where {value} is null)"),
+            );
+        }
+        if wanted.unique {
+            let count = format!("count({value}) - count(distinct {value})");
+            add("unique", "repeat a value".to_owned(), count);
+        }
+        for (rule, bound, sign, word) in [
+            ("min", &wanted.min, "<", "less"),
+            ("max", &wanted.max, ">", "more"),
+        ] {
+            if let Some(bound) = bound {
+                let literal = literal(bound, kind, name, rule)?;
+                let count = format!("count(*) filter (where {value} {sign} {literal})");
+                add(rule, format!("have {word} than {bound}"), count);
+            }
+        }
+        if let Some(pattern) = &wanted.pattern {
+            let text = format!("cast({value} as varchar)");
+            let count = format!(
+                "count(*) filter (where {text} !~ {})",
+                text_literal(pattern)
+            );
+            add("pattern", format!("do not match `{pattern}`"), count);
+        }
+        if let Some(values) = &wanted.one_of {
+            let literals: Result<Vec<_>, _> = values
+                .iter()
+                .map(|wanted| literal(wanted, kind, name, "in"))
+                .collect();
+            let count = format!(
+                "count(*) filter (where {value} not in ({}))",
+                literals?.join(", ")
+            );
+            add(
+                "in",
+                "have another value than those allowed".to_owned(),
+                count,
+            );
+        }
+    }
+    if let Some(condition) = &step.sql {
+        rules.push(Rule {
+            column: None,
+            name: "sql",
+            broken: format!("do not fulfil `{condition}`"),
+            count: format!("count(*) filter (where ({condition}) is not true)"),
+        });
+    }
+    Ok(rules)
+}
+
+/// What the values of a column can be compared with.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Number,
+    Text,
+    /// Days and moments, which are written as texts.
+    Time,
+    Truth,
+    Other,
+}
+
+fn kind_of(table: &Table, column: &str) -> Result<Kind, StepError> {
+    let Some((_, field)) = table.schema().fields().find(column) else {
+        let names = table
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str());
+        let names: Vec<_> = names.take(50).collect();
+        let message = format!(
+            "there is no column `{column}`; there are {}",
+            names.join(", ")
+        );
+        return Err(StepError::permanent("bad_check", message));
+    };
+    Ok(match field.data_type() {
+        kind if kind.is_numeric() => Kind::Number,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Kind::Text,
+        kind if kind.is_temporal() => Kind::Time,
+        DataType::Boolean => Kind::Truth,
+        _ => Kind::Other,
+    })
+}
+
+/// A value of a rule in SQL, if a column of this kind can be compared with it.
+fn literal(value: &Value, kind: Kind, column: &str, rule: &str) -> Result<String, StepError> {
+    match (value, kind) {
+        (Value::Number(number), Kind::Number) => Ok(number.to_string()),
+        (Value::String(text), Kind::Text | Kind::Time) => Ok(text_literal(text)),
+        (Value::Bool(truth), Kind::Truth) => Ok(truth.to_string()),
+        _ => {
+            let kind = match kind {
+                Kind::Number => "numbers",
+                Kind::Text => "texts",
+                Kind::Time => "days or moments, which a rule names as texts",
+                Kind::Truth => "`true` and `false`",
+                Kind::Other => "values that cannot be compared",
+            };
+            let message = format!("column `{column}` holds {kind}, and `{rule}` is {value}");
+            Err(StepError::permanent("bad_check", message))
+        }
+    }
+}
+
+fn text_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
