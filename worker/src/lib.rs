@@ -10,6 +10,7 @@ mod executor;
 mod flows;
 mod healer;
 mod lease;
+mod mask;
 mod pulse;
 mod reclaimer;
 mod scheduler;
