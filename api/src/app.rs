@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use millstream_shared::{
     access::Key,
+    connection::SecretsKeys,
     flow::Flow,
     id::{FlowId, KeyId, ProcessId},
-    store::Store,
+    store::{Store, Vault},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,8 @@ const PING_MAX: Duration = Duration::from_secs(1);
 /// What every request needs.
 pub(crate) struct App {
     pub(crate) store: Store,
+    /// What connections and secrets are sealed with.
+    secrets_keys: Option<SecretsKeys>,
     /// The name under which this process hears of ended runs.
     pub(crate) instance: ProcessId,
     pub(crate) keys: Cache<KeyId, Arc<Key>>,
@@ -95,6 +98,7 @@ impl App {
         let subscription = Subscription::new(store.partitions());
         Self {
             store,
+            secrets_keys: config.secrets_key.clone(),
             instance,
             keys: Cache::new(KEYS_MAX),
             flows: Cache::new(FLOWS_MAX),
@@ -127,6 +131,16 @@ impl App {
         };
         let found = self.flows.get(id, load).await?;
         found.ok_or_else(|| ApiError::NoSuchFlow(id.clone()))
+    }
+
+    /// The connections and secrets, if this process can open them.
+    pub(crate) fn vault(&self) -> Result<Vault<'_>, ApiError> {
+        let keys = self.secrets_keys.as_ref();
+        let keys = keys.ok_or(ApiError::NoSecretsKey)?;
+        Ok(Vault {
+            store: &self.store,
+            keys,
+        })
     }
 
     /// Forgets what is remembered of the store.

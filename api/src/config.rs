@@ -4,6 +4,7 @@ use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use millstream_shared::{
     byte_size::ByteSize,
+    connection::SecretsKeys,
     duration::Span,
     process::{RedisSettings, logging::LogSettings},
 };
@@ -33,6 +34,13 @@ pub struct Config {
     /// also where a later start names another one.
     #[arg(long, env = "MILLSTREAM_ADMIN_KEY", hide_env_values = true)]
     pub admin_key: Option<AdminKey>,
+
+    /// What connections and secrets are sealed with: 32 bytes in base64, as
+    /// `millstream secrets new-key` prints them, and the same for every API
+    /// process and worker. Several with commas between while one is replaced:
+    /// the first one seals. Without it there are no connections and no secrets.
+    #[arg(long, env = "MILLSTREAM_SECRETS_KEY", hide_env_values = true)]
+    pub secrets_key: Option<SecretsKeys>,
 
     /// How errors are answered: `problem` with the status that fits, `legacy`
     /// with status 500 always, for callers that know no other one.
@@ -197,6 +205,19 @@ mod tests {
         assert!(given("200ms").is_ok());
         assert!(given("0s").is_err());
         assert!(given("10").is_err());
+    }
+
+    #[test]
+    fn the_secrets_key_shows_neither_in_the_settings_nor_in_an_error() {
+        let key = SecretsKeys::generate().unwrap();
+        let config = Config::try_parse_from(["api", "--secrets-key", &key]).unwrap();
+        assert!(!format!("{config:?}").contains(&key));
+        let wrong = format!("{key}x");
+        for listen in ["127.0.0.1:0", "nowhere"] {
+            let wrong = ["api", "--secrets-key", &wrong, "--listen", listen];
+            let error = Config::try_parse_from(wrong).unwrap_err().to_string();
+            assert!(!error.contains(&key), "{error}");
+        }
     }
 
     #[test]

@@ -13,9 +13,10 @@ use axum::{
 };
 use millstream_shared::{
     access::Right,
+    connection::NotSealed,
     flow::{InvalidFlow, Problem as FlowProblem, inputs::InputProblem},
     id::{FlowId, KeyId, RunId},
-    store::{Scope, StoreError, TooMany},
+    store::{Scope, StoreError, TooMany, VAULT_MAX, VaultError},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -51,6 +52,10 @@ pub(crate) enum ApiError {
     NoSuchRun { flow: FlowId, run: RunId },
     #[error("there is no key `{0}`")]
     NoSuchKey(String),
+    #[error("there is no connection `{0}`")]
+    NoSuchConnection(String),
+    #[error("there is no secret `{0}`")]
+    NoSuchSecret(String),
     #[error("this route does not know the method")]
     MethodNotAllowed,
     #[error("the body did not come within {0} seconds")]
@@ -63,6 +68,20 @@ pub(crate) enum ApiError {
     InvalidFlow(Vec<FlowProblem>),
     #[error("the key cannot be made as asked: {}", listed(.0))]
     InvalidKey(Vec<MemberProblem>),
+    #[error("the connection cannot be kept as asked: {}", listed(.0))]
+    InvalidConnection(Vec<MemberProblem>),
+    #[error("the secret cannot be kept as asked: {}", listed(.0))]
+    InvalidSecret(Vec<MemberProblem>),
+    #[error(
+        "this service keeps no connections and secrets: it was started without MILLSTREAM_SECRETS_KEY"
+    )]
+    NoSecretsKey,
+    #[error("{0}")]
+    OtherSecretsKey(String),
+    #[error("there are {VAULT_MAX} already, and no more can be kept")]
+    VaultFull,
+    #[error("{0}")]
+    DamagedSecret(String),
     #[error("this Idempotency-Key came with another body before")]
     OtherBody,
     #[error("so many runs {} are on their way already that this one was refused", of(.0.scope))]
@@ -178,18 +197,27 @@ impl ApiError {
             Self::NoSuchFlow(_)         => kind(S::NOT_FOUND, "unknown_flow", "Unknown flow"),
             Self::NoSuchRun { .. }      => kind(S::NOT_FOUND, "unknown_run", "Unknown run"),
             Self::NoSuchKey(_)          => kind(S::NOT_FOUND, "unknown_key", "Unknown key"),
+            Self::NoSuchConnection(_)   => kind(S::NOT_FOUND, "unknown_connection", "Unknown connection"),
+            Self::NoSuchSecret(_)       => kind(S::NOT_FOUND, "unknown_secret", "Unknown secret"),
             Self::MethodNotAllowed      => kind(S::METHOD_NOT_ALLOWED, "method_not_allowed", "Another method is needed"),
             Self::BodyTooSlow(_)        => kind(S::REQUEST_TIMEOUT, "body_timeout", "The body came too slowly"),
             Self::KeyExists(_)          => kind(S::CONFLICT, "key_exists", "The key exists"),
+            // Nothing is at fault, and asking again does not help: an operator
+            // has left this out, or not put an older key back.
+            Self::NoSecretsKey          => kind(S::CONFLICT, "no_secrets_key", "There is no key for secrets"),
+            Self::OtherSecretsKey(_)    => kind(S::CONFLICT, "other_secrets_key", "Another key for secrets is needed"),
+            Self::VaultFull             => kind(S::CONFLICT, "vault_full", "No more can be kept"),
             Self::BodyTooLarge(_)       => kind(S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too long"),
             Self::InvalidFlow(_)        => kind(S::UNPROCESSABLE_ENTITY, "invalid_flow", "The flow is not valid"),
             Self::InvalidKey(_)         => kind(S::UNPROCESSABLE_ENTITY, "invalid_key", "The key is not valid"),
+            Self::InvalidConnection(_)  => kind(S::UNPROCESSABLE_ENTITY, "invalid_connection", "The connection is not valid"),
+            Self::InvalidSecret(_)      => kind(S::UNPROCESSABLE_ENTITY, "invalid_secret", "The secret is not valid"),
             Self::OtherBody             => kind(S::UNPROCESSABLE_ENTITY, "idempotency_mismatch", "The Idempotency-Key was used before"),
             Self::QueueFull(_)          => kind(S::TOO_MANY_REQUESTS, "queue_full", "The queue is full"),
             Self::TooManyWaits          => kind(S::TOO_MANY_REQUESTS, "too_many_waits", "Too many callers wait"),
             Self::Store(error) if error.is_passing()
                                         => kind(S::INTERNAL_SERVER_ERROR, "unavailable", "The service cannot do this now"),
-            Self::Store(StoreError::Corrupt { .. })
+            Self::Store(StoreError::Corrupt { .. }) | Self::DamagedSecret(_)
                                         => kind(S::INTERNAL_SERVER_ERROR, "corrupt_record", "A stored record is damaged"),
             Self::Store(_) | Self::Randomness(_) | Self::Panicked
                                         => kind(S::INTERNAL_SERVER_ERROR, "internal_error", "The service failed"),
@@ -197,7 +225,7 @@ impl ApiError {
     }
 
     /// What the caller reads. Nothing of what happened inside is in it.
-    fn detail(&self) -> String {
+    pub(crate) fn detail(&self) -> String {
         match self {
             Self::Store(error) if error.is_passing() => {
                 "the service cannot reach its queue or store now; try again later".to_owned()
@@ -215,9 +243,11 @@ impl ApiError {
 
     fn errors(&self) -> Option<Value> {
         match self {
-            Self::InvalidBody(errors) | Self::InvalidInputs(errors) | Self::InvalidKey(errors) => {
-                Some(json!(errors))
-            }
+            Self::InvalidBody(errors)
+            | Self::InvalidInputs(errors)
+            | Self::InvalidKey(errors)
+            | Self::InvalidConnection(errors)
+            | Self::InvalidSecret(errors) => Some(json!(errors)),
             Self::InvalidFlow(errors) => Some(json!(errors)),
             _ => None,
         }
@@ -319,6 +349,20 @@ pub(crate) fn as_legacy(mut response: Response) -> Response {
 impl From<PathRejection> for ApiError {
     fn from(rejection: PathRejection) -> Self {
         Self::NoSuchRoute(rejection.body_text())
+    }
+}
+
+impl From<VaultError> for ApiError {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Store(error) => Self::Store(error),
+            VaultError::NoRandomness(error) => Self::Randomness(error),
+            VaultError::TooMany => Self::VaultFull,
+            VaultError::Sealed { ref why, .. } => match why {
+                NotSealed::OtherKey(_) => Self::OtherSecretsKey(error.to_string()),
+                NotSealed::Damaged => Self::DamagedSecret(error.to_string()),
+            },
+        }
     }
 }
 

@@ -6,6 +6,13 @@ use serde_json::{Map, Value};
 
 use crate::error::{ApiError, MemberProblem};
 
+/// Reads a body that must be JSON. What is wrong is told without a part of it.
+pub(crate) fn json(body: &[u8]) -> Result<Value, ApiError> {
+    // Some callers put a byte order mark in front.
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+    serde_json::from_slice(body).map_err(|error| ApiError::InvalidJson(error.to_string()))
+}
+
 /// An object from which members are taken. What nobody has taken in the end is
 /// unknown, and refused.
 #[derive(Debug)]
@@ -18,11 +25,7 @@ pub(crate) struct Members {
 impl Members {
     /// Reads a body that must be a JSON object.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        // Some callers put a byte order mark in front.
-        let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-        let value: Value = serde_json::from_slice(body)
-            .map_err(|error| ApiError::InvalidJson(error.to_string()))?;
-        let members = Self::nested(String::new(), value);
+        let members = Self::nested(String::new(), json(body)?);
         if members.problems.is_empty() {
             Ok(members)
         } else {

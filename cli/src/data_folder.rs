@@ -9,10 +9,11 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use millstream_shared::access::key_text;
+use millstream_shared::{access::key_text, connection::SecretsKeys};
 use serde::{Deserialize, Serialize};
 
 const ADMIN_KEY: &str = "admin-key";
+const SECRETS_KEY: &str = "secrets-key";
 const RUNNING: &str = "up.json";
 
 /// A data folder that belongs to this process as long as the value lives.
@@ -85,6 +86,18 @@ impl DataFolder {
         Ok(AdminKey { text, is_new: true })
     }
 
+    /// The key that connections and secrets are sealed with; the first time it
+    /// is made.
+    pub(crate) fn secrets_key(&self) -> anyhow::Result<String> {
+        if let Some(text) = kept(&self.path.join(SECRETS_KEY))? {
+            return Ok(text);
+        }
+        let text = SecretsKeys::generate()
+            .map_err(|error| anyhow!("no randomness for a key for secrets: {error}"))?;
+        self.write_whole(SECRETS_KEY, &format!("{text}\n"))?;
+        Ok(text)
+    }
+
     /// Tells other commands where this `up` can be reached.
     pub(crate) fn announce(&self, running: &Running) -> anyhow::Result<()> {
         self.write_whole(RUNNING, &serde_json::to_string(running)?)
@@ -113,7 +126,12 @@ impl DataFolder {
 
 /// The key of administration kept in a data folder, if there is one.
 pub(crate) fn admin_key(folder: &Path) -> anyhow::Result<Option<String>> {
-    let text = read_if_there(&folder.join(ADMIN_KEY))?;
+    kept(&folder.join(ADMIN_KEY))
+}
+
+/// The key in a file, if there is one.
+fn kept(path: &Path) -> anyhow::Result<Option<String>> {
+    let text = read_if_there(path)?;
     let text = text.map(|text| text.trim().to_owned());
     Ok(text.filter(|text| !text.is_empty()))
 }
@@ -204,6 +222,17 @@ mod tests {
 
         let again = folder.admin_key().unwrap();
         assert_eq!((again.text, again.is_new), (made.text, false));
+    }
+
+    #[test]
+    fn the_key_for_secrets_is_made_once_and_only_its_owner_can_read_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = DataFolder::open(parent.path()).unwrap();
+        let made = folder.secrets_key().unwrap();
+        assert!(made.parse::<SecretsKeys>().is_ok());
+        let file = fs::metadata(parent.path().join(SECRETS_KEY)).unwrap();
+        assert_eq!(file.permissions().mode() & 0o777, 0o600);
+        assert_eq!(folder.secrets_key().unwrap(), made);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod output;
 mod redis_address;
 mod redis_program;
 mod redis_server;
+mod secret_input;
 mod service;
 mod soak;
 mod up;

@@ -29,7 +29,8 @@ use crate::{
 ///
 /// Flows, keys and runs are kept in the data folder, and a later start finds
 /// them again. The first start makes an admin key, prints it once, and keeps it
-/// in the data folder, where the other commands find it.
+/// in the data folder, where the other commands find it. It also makes the key
+/// that connections and secrets are sealed with, and keeps it there.
 ///
 /// Whatever else millstream-api and millstream-worker can be told is taken from
 /// the environment: see their --help.
@@ -73,6 +74,11 @@ pub(crate) struct Settings {
     /// An admin key to use instead of one that is made and kept
     #[arg(long, env = "MILLSTREAM_ADMIN_KEY", hide_env_values = true)]
     admin_key: Option<String>,
+
+    /// A key for connections and secrets to use instead of one that is made and
+    /// kept; several with commas between while one is replaced
+    #[arg(long, env = "MILLSTREAM_SECRETS_KEY", hide_env_values = true)]
+    secrets_key: Option<String>,
 
     /// Local folders that file steps may touch, separated by colons
     #[arg(
@@ -158,9 +164,13 @@ async fn serve(
         },
         _ => folder.admin_key()?,
     };
-    let config = api_config(settings, &redis.url, &key.text)?;
+    let secrets_key = match &settings.secrets_key {
+        Some(text) if !text.is_empty() => text.clone(),
+        _ => folder.secrets_key()?,
+    };
+    let config = api_config(settings, &redis.url, &key.text, &secrets_key)?;
     let base_path = config.base_path.as_str().to_owned();
-    let worker_config = worker_config(settings, &redis.url)?;
+    let worker_config = worker_config(settings, &redis.url, &secrets_key)?;
     let starting = Api::start(config, stopping.clone());
     let Some(api) = stopping.run_until_cancelled(starting).await else {
         return Ok(Outcome::Done);
@@ -249,6 +259,7 @@ fn api_config(
     settings: &Settings,
     redis_url: &str,
     key: &str,
+    secrets_key: &str,
 ) -> Result<millstream_api::Config, Failure> {
     let listen = settings.listen.to_string();
     let ops_listen = settings.ops_listen.to_string();
@@ -262,6 +273,8 @@ fn api_config(
         redis_url,
         "--admin-key",
         key,
+        "--secrets-key",
+        secrets_key,
     ]);
     config.map_err(|error| Failure::from(&error))
 }
@@ -269,6 +282,7 @@ fn api_config(
 fn worker_config(
     settings: &Settings,
     redis_url: &str,
+    secrets_key: &str,
 ) -> Result<millstream_worker::Config, Failure> {
     let ops_listen = settings.worker_ops_listen.to_string();
     let config = millstream_worker::Config::try_parse_from([
@@ -277,6 +291,8 @@ fn worker_config(
         &ops_listen,
         "--redis-url",
         redis_url,
+        "--secrets-key",
+        secrets_key,
         "--files",
         &settings.files,
         "--commands",

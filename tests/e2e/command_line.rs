@@ -2,14 +2,16 @@
 
 use std::{
     fs,
+    io::Write,
+    os::unix::fs::PermissionsExt,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
 use harness::{Process, SOON, built_program, eventually};
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::flows::{failing, quick};
@@ -97,21 +99,32 @@ impl Ended {
 }
 
 fn millstream(folder: &Path, arguments: &[&str]) -> Ended {
+    fed(folder, arguments, "")
+}
+
+/// Runs a command that reads this on standard input.
+fn fed(folder: &Path, arguments: &[&str], input: &str) -> Ended {
     let mut command = Command::new(built_program("millstream"));
     for (variable, _) in std::env::vars_os() {
         if variable.to_string_lossy().starts_with("MILLSTREAM_") {
             command.env_remove(variable);
         }
     }
+    let mut running = command
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that reads nothing may have ended by now.
+    let _ = running.stdin.take().unwrap().write_all(input.as_bytes());
     let Output {
         status,
         stdout,
         stderr,
-    } = command
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .unwrap();
+    } = running.wait_with_output().unwrap();
     Ended {
         code: status.code(),
         out: String::from_utf8(stdout).unwrap(),
@@ -213,6 +226,111 @@ async fn a_key_works_from_its_creation_to_its_deletion() {
     assert_eq!(machine.millstream(&["keys", "delete", id]).code, Some(0));
     let refused = machine.millstream(&start);
     assert_eq!(refused.code, Some(3), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_without_setting_anything_up() {
+    let machine = OneMachine::start().await;
+    let path = machine.path();
+    let key = path.join(".millstream/secrets-key");
+    assert_eq!(
+        fs::metadata(&key).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+
+    let crm = "kind: postgres\nhost: db\ndatabase: d\nuser: u\npassword: hush-hush\n";
+    let made = fed(path, &["connections", "set", "crm", "-f", "-"], crm);
+    assert_eq!(
+        (made.code, &*made.out),
+        (Some(0), "crm created\n"),
+        "{made:?}"
+    );
+    let file = machine.flow("crm.yaml", crm);
+    let again = ["connections", "set", "crm", "-f", &file, "--output", "json"];
+    assert_eq!(
+        machine.millstream(&again).json()["secrets"],
+        json!(["password"])
+    );
+    assert_eq!(
+        machine.millstream(&["connections", "list"]).out,
+        "crm postgres\n"
+    );
+    let shown = machine.millstream(&["connections", "show", "crm"]);
+    assert!(
+        shown.out.contains("host: db\n") && !shown.out.contains("hush"),
+        "{shown:?}"
+    );
+    let deleted = machine.millstream(&["connections", "delete", "crm"]);
+    assert_eq!(deleted.code, Some(0), "{deleted:?}");
+    assert_eq!(machine.millstream(&["connections", "list"]).out, "");
+}
+
+#[tokio::test]
+async fn a_secret_comes_on_standard_input_and_reaches_a_program() {
+    let machine = OneMachine::start().await;
+    let path = machine.path();
+    let made = fed(path, &["secrets", "set", "token"], "canary-value\n");
+    assert_eq!(
+        (made.code, &*made.out),
+        (Some(0), "token created\n"),
+        "{made:?}"
+    );
+    assert_eq!(machine.millstream(&["secrets", "list"]).out, "token\n");
+    let resealed = machine.millstream(&["secrets", "reseal", "--output", "json"]);
+    assert_eq!(resealed.json(), json!({ "resealed": 0 }));
+    let given = path.join("given");
+    let command = json!({ "program": "sh", "env": { "TOKEN": "{{ secrets.token }}" },
+                          "args": ["-c", format!("printf %s $TOKEN > '{}'", given.display())] });
+    let flow = format!("id: f\nsteps:\n  - id: a\n    command: {command}\n");
+    let flow = machine.flow("f.yaml", &flow);
+    assert_eq!(machine.millstream(&["apply", "-f", &flow]).code, Some(0));
+    assert_eq!(machine.millstream(&["start", "f", "--await"]).code, Some(0));
+    assert_eq!(fs::read_to_string(given).unwrap(), "canary-value");
+    let deleted = machine.millstream(&["secrets", "delete", "token"]);
+    assert_eq!(deleted.code, Some(0), "{deleted:?}");
+    assert_eq!(machine.millstream(&["secrets", "list"]).out, "");
+    let new = millstream(path, &["secrets", "new-key"]);
+    assert_eq!((new.code, new.out.trim().len()), (Some(0), 44), "{new:?}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_connection_or_secret_is_one_line_without_its_text() {
+    let machine = OneMachine::start().await;
+    for (arguments, input, code, told) in [
+        (
+            &["connections", "show", "nope"][..],
+            "",
+            3,
+            "no connection `nope`",
+        ),
+        (
+            &["connections", "set", "c", "-f", "-"],
+            "kind: [canary",
+            2,
+            "line 1",
+        ),
+        (
+            &["connections", "set", "c", "-f", "-"],
+            "kind: canary",
+            3,
+            "`kind` must be",
+        ),
+        (
+            &["connections", "set", "c", "-f", "nofile"],
+            "",
+            2,
+            "nofile",
+        ),
+        (&["secrets", "set", "a-b"], "canary", 2, "a-b"),
+        (&["secrets", "set", "s"], "cnr\n", 2, "at least 4"),
+        (&["secrets", "delete", "nope"], "", 3, "no secret `nope`"),
+    ] {
+        let ended = fed(machine.path(), arguments, input);
+        assert_eq!(ended.code, Some(code), "{arguments:?} {ended:?}");
+        assert!(ended.err.contains(told), "{arguments:?} {ended:?}");
+        assert!(!ended.err.contains("canary"), "{arguments:?} {ended:?}");
+        assert_eq!(ended.err.lines().count(), 1, "{arguments:?} {ended:?}");
+    }
 }
 
 #[test]

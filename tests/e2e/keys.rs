@@ -109,7 +109,7 @@ async fn no_key_reaches_a_log_an_error_a_metric_or_redis() {
 }
 
 /// Every key and value in Redis.
-async fn stored(service: &Service) -> String {
+pub(crate) async fn stored(service: &Service) -> String {
     let keys: Vec<String> = service.redis.command(&["KEYS", "*"]).await;
     let mut stored = String::new();
     for key in keys {

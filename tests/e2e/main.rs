@@ -18,5 +18,6 @@ mod keys;
 mod leases;
 mod many_callers;
 mod retention;
+mod secrets;
 mod soak;
 mod steps;

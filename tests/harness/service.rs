@@ -286,6 +286,11 @@ impl Worker {
         told(self.ops_address, "readyz").await
     }
 
+    /// As [`Api::metrics`].
+    pub async fn metrics(&self) -> String {
+        told(self.ops_address, "metrics").await
+    }
+
     /// What it has counted under a name; 0 where it has counted nothing.
     pub async fn counted(&self, metric: &str) -> u64 {
         let metrics = told(self.ops_address, "metrics").await;

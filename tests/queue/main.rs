@@ -11,6 +11,7 @@ mod operations;
 mod owner;
 mod random;
 mod trouble;
+mod vault;
 mod world;
 
 use std::{

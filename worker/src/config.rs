@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use millstream_shared::{
+    connection::SecretsKeys,
     duration::Span,
     id::WorkerTag,
     process::{RedisSettings, logging::LogSettings},
@@ -74,6 +75,12 @@ pub struct Config {
     /// system's folder for temporary files if not set.
     #[arg(long, env = "MILLSTREAM_WORK_FOLDER")]
     pub work_folder: Option<PathBuf>,
+
+    /// What connections and secrets are sealed with: 32 bytes in base64, the
+    /// same as for the API. Several with commas between while one is replaced.
+    /// Without it, steps that name a connection or a secret fail.
+    #[arg(long, env = "MILLSTREAM_SECRETS_KEY", hide_env_values = true)]
+    pub secrets_key: Option<SecretsKeys>,
 
     /// Networks, addresses and hosts, separated by commas, that `http` steps may
     /// reach although they are not public.

@@ -12,6 +12,7 @@ mod flows;
 mod healer;
 mod isolation;
 mod lease;
+mod mask;
 mod pulse;
 mod reclaimer;
 mod scheduler;

@@ -22,6 +22,15 @@ fn table() -> Router<Arc<App>> {
         .route("/api/admin/v1/dataflows/{flow_id}",                    put(admin::dataflows::publish))
         .route("/api/admin/v1/keys",                                   post(admin::keys::create))
         .route("/api/admin/v1/keys/{key_id}",                          delete(admin::keys::revoke))
+        .route("/api/admin/v1/connections",                            get(admin::connections::list))
+        .route("/api/admin/v1/connections/{name}",                     put(admin::connections::put)
+                                                                       .get(admin::connections::show)
+                                                                       .delete(admin::connections::delete))
+        .route("/api/admin/v1/secrets",                                get(admin::secrets::list))
+        // `reseal` stands where names of secrets do.
+        .route("/api/admin/v1/secrets/{name}",                         put(admin::secrets::put)
+                                                                       .delete(admin::secrets::delete)
+                                                                       .post(admin::secrets::reseal))
 }
 
 /// The routes under the base path, with all that requests pass through. The

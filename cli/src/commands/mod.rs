@@ -2,9 +2,11 @@
 
 mod apply;
 mod bench;
+mod connections;
 mod fsck;
 mod keys;
 mod schema;
+mod secrets;
 mod start;
 mod status;
 mod validate;
@@ -26,6 +28,10 @@ pub(crate) enum Command {
     Status(status::Arguments),
     #[command(subcommand)]
     Keys(keys::Command),
+    #[command(subcommand)]
+    Connections(connections::Command),
+    #[command(subcommand)]
+    Secrets(secrets::Command),
     Schema(schema::Arguments),
     Bench(bench::Arguments),
     Fsck(fsck::Arguments),
@@ -42,6 +48,8 @@ impl Command {
             Self::Start(arguments) => start::run(arguments).await,
             Self::Status(arguments) => status::run(arguments).await,
             Self::Keys(command) => keys::run(command).await,
+            Self::Connections(command) => connections::run(command).await,
+            Self::Secrets(command) => secrets::run(command).await,
             Self::Schema(arguments) => schema::run(arguments),
             Self::Bench(arguments) => bench::run(arguments).await,
             Self::Fsck(arguments) => fsck::run(arguments).await,

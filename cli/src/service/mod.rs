@@ -99,6 +99,11 @@ impl Service {
             .header("x-api-key", self.key.clone())
     }
 
+    /// A request to the route of administration with these further segments.
+    pub(crate) fn admin_request(&self, method: Method, segments: &[&str]) -> RequestBuilder {
+        self.request(method, &[&["api", "admin", "v1"], segments].concat())
+    }
+
     /// Sends a request and gives back the answer if it is one of success.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
         self.checked(request.send().await).await

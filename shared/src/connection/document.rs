@@ -1,6 +1,7 @@
 //! A connection as administrators write it and as it is shown.
 
 use serde_json::{Map, Value};
+use serde_saphyr::Location;
 
 use super::Connection;
 
@@ -32,6 +33,38 @@ impl InvalidConnection {
             message: message.into(),
         }
     }
+}
+
+/// A text that is neither YAML nor JSON, and where. What stands there is not
+/// repeated: it can be a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: this is neither YAML nor JSON")]
+pub struct InvalidDocument {
+    /// The line, from 1.
+    pub line: u64,
+    /// The column, from 1.
+    pub column: u64,
+}
+
+/// Reads a YAML or JSON text, as [`Connection::parse`] takes it.
+///
+/// # Errors
+/// Fails where it is neither.
+pub fn read_document(text: &str) -> Result<Value, InvalidDocument> {
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+        reject_unsupported_tags: true,
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let location = error.location().unwrap_or(Location::UNKNOWN);
+        InvalidDocument {
+            line: location.line().max(1),
+            column: location.column().max(1),
+        }
+    })
 }
 
 /// What everybody with the right to look may see of a connection: its members
@@ -286,6 +319,24 @@ mod tests {
         assert_eq!(wrong(json!([])).0, "");
         let lacking = wrong(json!({ "kind": "mysql", "host": "h", "user": "u" }));
         assert_eq!(lacking, ("database".to_owned(), "is missing".to_owned()));
+    }
+
+    #[test]
+    fn a_text_that_is_no_document_is_refused_without_a_part_of_it() {
+        let document = read_document("kind: sqlite\npath: 'a b.db'\n").unwrap();
+        assert_eq!(document, json!({ "kind": "sqlite", "path": "a b.db" }));
+        assert_eq!(
+            read_document(r#"{"port": 5}"#).unwrap(),
+            json!({ "port": 5 })
+        );
+        for wrong in [
+            "a: canary\n b: [canary",
+            "password: canary\npassword: canary\n",
+        ] {
+            let error = read_document(wrong).unwrap_err();
+            assert!(!error.to_string().contains("canary"), "{error}");
+            assert!(error.line >= 1 && error.column >= 1);
+        }
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::{fmt, num::NonZeroU16};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use document::{InvalidConnection, Shown};
-pub use seal::{NotSealed, SecretsKeys};
+pub use document::{InvalidConnection, InvalidDocument, Shown, read_document};
+pub use seal::{InvalidSecretsKey, NotSealed, SecretsKeys};
 
 /// A value that is never shown: neither by `Debug` nor by any answer.
 ///
@@ -25,6 +25,30 @@ impl Secret {
     pub fn reveal(&self) -> &str {
         &self.0
     }
+}
+
+/// The longest value of a secret, in bytes.
+pub const SECRET_BYTES_MAX: usize = 64 * 1024;
+
+/// The shortest value of a secret, in characters. A shorter one could not be
+/// taken out of texts: it would be found all over them.
+pub const SECRET_CHARACTERS_MIN: usize = 4;
+
+/// Checks what shall be the value of a secret.
+///
+/// # Errors
+/// Says what is wrong with it, without a part of it.
+pub fn check_secret(value: &str) -> Result<(), String> {
+    if value.len() > SECRET_BYTES_MAX {
+        return Err(format!("must have at most {SECRET_BYTES_MAX} bytes"));
+    }
+    if value.trim().chars().count() < SECRET_CHARACTERS_MIN {
+        return Err(format!(
+            "must have at least {SECRET_CHARACTERS_MIN} characters, spaces around them not \
+             counted: a shorter value could not be masked where it shows up"
+        ));
+    }
+    Ok(())
 }
 
 impl From<String> for Secret {
@@ -205,5 +229,21 @@ impl Connection {
             self,
             Self::Postgres(_) | Self::Mysql(_) | Self::Sqlite(_) | Self::Sqlserver(_)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_can_be_masked_and_stored() {
+        for fine in ["four", "four ", "ø-ø-", &"x".repeat(SECRET_BYTES_MAX)] {
+            assert_eq!(check_secret(fine), Ok(()));
+        }
+        for wrong in ["", "abc", "  a  ", "øøø", &"x".repeat(SECRET_BYTES_MAX + 1)] {
+            let told = check_secret(wrong).unwrap_err();
+            assert!(told.contains("must have at"), "{told}");
+        }
     }
 }

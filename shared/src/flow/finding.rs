@@ -37,6 +37,11 @@ impl Path {
         Some(Self(outer.to_vec()))
     }
 
+    /// Whether this is `outer` or stands in it.
+    pub(crate) fn is_within(&self, outer: &Self) -> bool {
+        self.0.starts_with(&outer.0)
+    }
+
     /// The way from the root.
     pub(crate) fn segments(&self) -> &[Segment] {
         &self.0
@@ -121,6 +126,8 @@ mod tests {
             headers.member("a.b").to_string(),
             "steps[2].http.headers[\"a.b\"]"
         );
+        assert!(headers.is_within(&path) && path.is_within(&path));
+        assert!(!path.is_within(&headers) && !path.member("h").is_within(&headers));
         assert_eq!(headers.parent(), Some(path));
         assert_eq!(Path::default().to_string(), "");
     }

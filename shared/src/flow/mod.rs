@@ -9,6 +9,7 @@ mod finding;
 pub mod graph;
 pub mod inputs;
 pub mod schema;
+pub mod secrets;
 mod sql;
 pub mod step;
 mod texts;

@@ -41,6 +41,7 @@ pub(super) struct Scripts {
     pub(super) publish: Script,
     pub(super) reap: Script,
     pub(super) requeue: Script,
+    pub(super) reseal: Script,
     pub(super) watch: Script,
 }
 
@@ -59,11 +60,12 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     publish: script(include_str!("scripts/publish.lua")),
     reap: script(include_str!("scripts/reap.lua")),
     requeue: script(include_str!("scripts/requeue.lua")),
+    reseal: script(include_str!("scripts/reseal.lua")),
     watch: script(include_str!("scripts/watch.lua")),
 });
 
 impl Scripts {
-    fn all(&self) -> [&Script; 15] {
+    fn all(&self) -> [&Script; 16] {
         [
             &self.begin,
             &self.beat,
@@ -79,6 +81,7 @@ impl Scripts {
             &self.publish,
             &self.reap,
             &self.requeue,
+            &self.reseal,
             &self.watch,
         ]
     }

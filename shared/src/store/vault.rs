@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use redis::AsyncTypedCommands;
+use redis::{AsyncTypedCommands, from_redis_value};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, connect::unexpected, scripts::SCRIPTS};
 use crate::{
     connection::{Connection, NotSealed, SecretsKeys},
     id::{ConnectionName, SecretName},
@@ -154,19 +154,35 @@ impl Vault<'_> {
     ///
     /// # Errors
     /// Fails where Redis does, and where something cannot be opened: what came
-    /// before it is sealed anew then.
+    /// before it is sealed anew then, and stays so.
     pub async fn reseal(&self) -> Result<usize, VaultError> {
         let mut resealed = 0;
         for kind in [Kind::Connection, Kind::Secret] {
             for (name, sealed) in self.all(kind).await? {
                 if !self.keys.is_current(&sealed) {
                     let text = self.opened(kind, &name, &sealed)?;
-                    self.put(kind, &name, &text).await?;
-                    resealed += 1;
+                    let anew = self.keys.seal(&kind.sealed_name(&name), &text)?;
+                    resealed += self.replace(kind, &name, &sealed, &anew).await?;
                 }
             }
         }
         Ok(resealed)
+    }
+
+    /// Puts a sealed value in the place of another one. What somebody changed
+    /// or deleted meanwhile stays as it is. Says how many it replaced.
+    async fn replace(
+        &self,
+        kind: Kind,
+        name: &str,
+        there: &str,
+        sealed: &str,
+    ) -> Result<usize, VaultError> {
+        let call = self.store.registry().call(&SCRIPTS.reseal);
+        let call = call.key(self.key(kind)).argument(name);
+        let answer = call.argument(there).argument(sealed).invoke().await;
+        let replaced = from_redis_value(answer.map_err(StoreError::from)?);
+        Ok(replaced.map_err(|_| unexpected("reseal"))?)
     }
 
     async fn put(&self, kind: Kind, name: &str, text: &str) -> Result<bool, VaultError> {

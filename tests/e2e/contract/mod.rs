@@ -10,3 +10,4 @@ mod later;
 mod refusals;
 mod replies;
 mod timeouts;
+mod vault;

@@ -13,7 +13,12 @@ use millstream_shared::{
 
 use serde_json::Value;
 
-use crate::steps::{self, StepContext, StepError, StepOutput};
+use super::secrets;
+use crate::{
+    Shared,
+    mask::Mask,
+    steps::{self, StepContext, StepError, StepOutput},
+};
 
 /// How large the value of a step may be, in bytes of JSON: it is kept in
 /// Redis. Rows belong into tables.
@@ -29,12 +34,18 @@ pub(super) struct Attempted {
     pub(super) result: Result<StepOutput, StepError>,
 }
 
-/// Runs one attempt.
-pub(super) async fn attempt(step: &Step, context: StepContext) -> Attempted {
+/// Runs one attempt. What it came to holds no secret that the step knew.
+pub(super) async fn attempt(step: &Step, context: StepContext, shared: &Shared) -> Attempted {
     let number = context.attempt;
+    let mask = context.mask.clone();
     let started_at = now_ms();
+    let execution = async {
+        let mut context = context;
+        secrets::bring(step, &mut context, shared).await?;
+        steps::run(&step.kind, context).await
+    };
     // A fault in one step must not take the other runs of this worker along.
-    let execution = AssertUnwindSafe(steps::run(&step.kind, context)).catch_unwind();
+    let execution = AssertUnwindSafe(execution).catch_unwind();
     let execution = execution.map(|ended| ended.unwrap_or_else(|_| Err(panicked())));
     let result = match step.timeout {
         None => execution.await,
@@ -50,7 +61,20 @@ pub(super) async fn attempt(step: &Step, context: StepContext) -> Attempted {
     Attempted {
         number,
         started_at,
-        result: result.and_then(within_limits),
+        result: masked(result, &mask).and_then(within_limits),
+    }
+}
+
+fn masked(result: Result<StepOutput, StepError>, mask: &Mask) -> Result<StepOutput, StepError> {
+    match result {
+        Ok(output) => Ok(StepOutput {
+            value: mask.value(output.value),
+            ..output
+        }),
+        Err(error) => Err(StepError {
+            message: mask.text(&error.message),
+            ..error
+        }),
     }
 }
 

@@ -5,6 +5,7 @@
 mod attempt;
 mod phase;
 mod scope;
+mod secrets;
 
 use std::{sync::Arc, time::Duration};
 

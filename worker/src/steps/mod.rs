@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config,
+    mask::Mask,
     tables::{self, Table},
     work_folder::WorkFolder,
 };
@@ -36,6 +37,8 @@ pub(crate) struct StepContext {
     pub(crate) attempt: u32,
     /// What its templates can name.
     pub(crate) scope: Scope,
+    /// Hides secrets in what it says. What comes to know further ones adds them.
+    pub(crate) mask: Mask,
     /// Tables of the steps upstream.
     pub(crate) tables: HashMap<StepId, Table>,
     /// Cancelled when the step should give up: cancelled run, lost lease.

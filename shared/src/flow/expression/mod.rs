@@ -9,13 +9,13 @@ mod filters;
 mod json;
 mod references;
 
-use std::{io, sync::LazyLock};
+use std::{collections::BTreeMap, fmt, io, sync::LazyLock};
 
 use minijinja::{
     Environment, Output, State, UndefinedBehavior,
     machinery::tokenize,
     syntax::SyntaxConfig,
-    value::{Serde, Value as JinjaValue, ValueKind},
+    value::{Serde, Value as JinjaValue, ValueKind, merge_maps},
 };
 use serde_json::Value;
 
@@ -42,16 +42,31 @@ const RECURSION_MAX: usize = 100;
 /// What all expressions share; nothing in it depends on a flow.
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(environment);
 
-/// What an expression can name: `inputs`, `steps`, `run`, `args`.
+/// What an expression can name: `inputs`, `steps`, `run`, `args`, and in a few
+/// places `secrets`.
 ///
 /// Cloning it is cheap.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Scope(JinjaValue);
 
 impl Scope {
     /// A scope in which the members of the JSON object `members` can be named.
     pub fn new(members: &Value) -> Self {
         Self(JinjaValue::from(Serde(members)))
+    }
+
+    /// The same scope with one member more.
+    #[must_use]
+    pub fn with(&self, name: &str, value: &Value) -> Self {
+        let member = BTreeMap::from([(name.to_owned(), JinjaValue::from(Serde(value)))]);
+        Self(merge_maps([self.0.clone(), member.into()]))
+    }
+}
+
+impl fmt::Debug for Scope {
+    /// Without its values: there can be secrets among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scope(…)")
     }
 }
 
@@ -511,6 +526,16 @@ mod tests {
     fn a_loop_cannot_hand_a_growing_value_to_its_next_turn() {
         let template = "{% for i in range(3) %}{{ x is defined }} {% set x = [i] %}{% endfor %}";
         assert_eq!(value(template), json!("false false false "));
+    }
+
+    #[test]
+    fn a_scope_takes_another_member_and_shows_no_value() {
+        let scope = scope().with("secrets", &json!({ "token": "canary" }));
+        let template = "{{ secrets.token }} {{ inputs.count }}";
+        assert_eq!(render_text(template, &scope).unwrap(), "canary 3");
+        assert!(!format!("{scope:?}").contains("canary"));
+        let error = render_text("{{ secrets.other }}", &scope).unwrap_err();
+        assert!(error.to_string().contains("`secrets.other` is undefined"));
     }
 
     #[test]

@@ -5,13 +5,17 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::all_steps;
-use crate::flow::{
-    Flow,
-    expression::{self, Reference},
-    finding::{At, Finding, Path},
-    sql::{self, InvalidSql, TableName},
-    step::{OnError, Step, StepKind},
-    texts::{self, Text},
+use crate::{
+    flow::{
+        Flow,
+        expression::{self, Reference},
+        finding::{At, Finding, Path},
+        secrets,
+        sql::{self, InvalidSql, TableName},
+        step::{OnError, Step, StepKind},
+        texts::{self, Text},
+    },
+    id::SecretName,
 };
 
 /// Checks all names in `flow`.
@@ -87,6 +91,7 @@ impl<'a> View<'a> {
 }
 
 /// What a text can name where it stands.
+#[derive(Clone, Copy)]
 struct Place<'p, 'a> {
     roots: &'static [&'static str],
     /// The step that it is in.
@@ -115,8 +120,15 @@ impl<'a> Checker<'a, '_> {
             own: Some(step),
             view,
         };
+        let with_secrets = Place {
+            roots: &["inputs", "steps", "run", "args", "secrets"],
+            ..place
+        };
+        let take_secrets = secrets::places(&step.kind, path);
         for (path, text) in texts::of_step(step, path) {
-            self.text(text, &path, &place);
+            let takes_secrets = take_secrets.iter().any(|place| path.is_within(place));
+            let place = if takes_secrets { &with_secrets } else { &place };
+            self.text(text, &path, place);
         }
         match &step.kind {
             StepKind::Sql(sql) => self.sql(sql, &path.member("sql"), step, view),
@@ -181,6 +193,9 @@ impl<'a> Checker<'a, '_> {
     fn reference(&self, reference: &Reference, place: &Place<'_, 'a>) -> Result<(), String> {
         let Reference { root, member } = reference;
         if !place.roots.contains(&root.as_str()) {
+            if root == secrets::ROOT {
+                return Err(secrets::NOT_HERE.to_owned());
+            }
             let known = place.roots.join("`, `");
             return Err(format!("`{root}` is not known here; known are `{known}`"));
         }
@@ -189,6 +204,11 @@ impl<'a> Checker<'a, '_> {
             ("steps", Some(name)) => self.find(name, place.own, &place.view.results).map(drop),
             ("inputs", Some(name)) if !self.flow.inputs.contains_key(name) => {
                 Err(format!("the flow has no input `{name}`"))
+            }
+            ("secrets", None) => Err("a secret must be named, as in `secrets.token`".to_owned()),
+            ("secrets", Some(name)) => {
+                let name = name.parse::<SecretName>();
+                name.map(drop).map_err(|error| error.to_string())
             }
             ("args", Some(name)) => match place.own {
                 Some(step) if step.args.contains_key(name) => Ok(()),

@@ -18,7 +18,10 @@ use super::{
     },
     Carrying,
 };
-use crate::steps::{StepContext, StepError};
+use crate::{
+    mask::Mask,
+    steps::{StepContext, StepError},
+};
 
 impl Carrying<'_> {
     /// Starts every step that may start. Steps that are skipped end here, and
@@ -132,6 +135,7 @@ impl Carrying<'_> {
             step: step.id.clone(),
             attempt: *attempts,
             scope: self.scope.for_step(step),
+            mask: Mask::default(),
             tables: tables.collect(),
             cancelled: self.giving_up.clone(),
             services: Arc::clone(&self.around.shared.services),
@@ -139,8 +143,9 @@ impl Carrying<'_> {
         self.progress.start(step.id.clone());
         tracing::debug!(step = %step.id, attempt = *attempts, "step starts");
         let step = step.clone();
+        let shared = Arc::clone(self.around.shared);
         self.tasks.spawn(async move {
-            let attempted = attempt(&step, context).await;
+            let attempted = attempt(&step, context, &shared).await;
             (step.id, attempted)
         });
     }

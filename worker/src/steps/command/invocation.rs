@@ -13,7 +13,7 @@ use millstream_shared::flow::{
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::steps::StepError;
+use crate::{mask::Mask, steps::StepError};
 
 /// A program with all that it is given.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub(super) struct Invocation {
     args: Vec<String>,
     env: Vec<(String, String)>,
     pub(super) stdin: Vec<u8>,
+    /// Hides secrets in what the program prints.
+    pub(super) mask: Mask,
     search_path: String,
 }
 
@@ -74,6 +76,7 @@ impl Invocation {
                 .map(|(name, value)| (name.clone(), text(value)))
                 .collect(),
             stdin: step.stdin.as_ref().map(text).unwrap_or_default().into(),
+            mask: Mask::default(),
             search_path: search_path.to_owned(),
         })
     }

@@ -83,7 +83,8 @@ pub(crate) async fn run(
             "this worker runs no `command` steps: MILLSTREAM_COMMANDS=allow permits them",
         ));
     }
-    let invocation = Invocation::of_step(step, &context.scope, &commands.search_path)?;
+    let mut invocation = Invocation::of_step(step, &context.scope, &commands.search_path)?;
+    invocation.mask = context.mask.clone();
     let span = tracing::info_span!(
         "command",
         run = %context.run,
@@ -112,7 +113,8 @@ async fn execute(
     let mut group = Group::start(command, folder)
         .await
         .map_err(|error| invocation.not_started(&error))?;
-    let (mut printed, mut lines) = (Printed::default(), Lines::default());
+    let mut printed = Printed::default();
+    let mut lines = Lines::new(invocation.mask.clone());
     let pipes = (
         group.program.stdin.take(),
         group.program.stdout.take(),
@@ -158,7 +160,7 @@ async fn execute(
 
     match ended {
         None => Err(StepError::cancelled()),
-        Some(Ok(status)) => outcome(&invocation.program, status, &printed, &lines),
+        Some(Ok(status)) => outcome(invocation, status, &printed, &lines),
         Some(Err(error)) => Err(StepError::transient(
             "command_start",
             format!(
@@ -182,7 +184,7 @@ async fn read_lines(lines: &mut Lines, stderr: Option<tokio::process::ChildStder
 }
 
 fn outcome(
-    program: &str,
+    invocation: &Invocation,
     status: ExitStatus,
     printed: &Printed,
     lines: &Lines,
@@ -190,10 +192,10 @@ fn outcome(
     if !status.success() {
         return Err(StepError::transient(
             "exit_status",
-            failure_message(program, status, lines),
+            failure_message(&invocation.program, status, lines),
         ));
     }
-    let stdout = printed.text();
+    let stdout = printed.text(&invocation.mask);
     let json = if printed.is_truncated() {
         Value::Null
     } else {

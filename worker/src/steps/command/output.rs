@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::mask::Mask;
+
 /// How much of standard output a step keeps: it has to fit into the value of
 /// the step, which is kept in Redis, twice where it is JSON.
 pub(super) const STDOUT_BYTES_MAX: usize = 256 * 1024;
@@ -40,9 +42,16 @@ impl Printed {
         self.bytes > self.kept.len() as u64
     }
 
-    /// What is kept, with a mark in place of what is not UTF-8.
-    pub(super) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.kept).into_owned()
+    /// What is kept, with a mark in place of what is not UTF-8, and without a
+    /// secret of which only the beginning is kept.
+    pub(super) fn text(&self, mask: &Mask) -> String {
+        let begun = if self.is_truncated() {
+            mask.begun_at_end(&self.kept)
+        } else {
+            0
+        };
+        let shown = &self.kept[..self.kept.len() - begun];
+        String::from_utf8_lossy(shown).into_owned()
     }
 
     /// Reads until the other side is closed. What is beyond the limit is read
@@ -63,9 +72,19 @@ pub(super) struct Lines {
     open: Vec<u8>,
     last: VecDeque<String>,
     logged: u64,
+    /// Hides secrets in them.
+    mask: Mask,
 }
 
 impl Lines {
+    /// No lines, and what is hidden in those to come.
+    pub(super) fn new(mask: Mask) -> Self {
+        Self {
+            mask,
+            ..Self::default()
+        }
+    }
+
     /// Reads until the other side is closed, and logs each line.
     pub(super) async fn read(&mut self, mut from: impl AsyncRead + Unpin) {
         let mut buffer = vec![0; READ_BYTES];
@@ -93,14 +112,26 @@ impl Lines {
                 continue;
             }
             self.open.push(*byte);
-            if self.open.len() == LINE_BYTES_MAX {
-                self.end_line();
+            if self.open.len().is_multiple_of(LINE_BYTES_MAX) {
+                self.cut_line();
             }
         }
     }
 
+    /// Ends a line that is long enough, but for a secret that has begun in it:
+    /// of its halves nobody would know what they are.
+    fn cut_line(&mut self) {
+        let begun = self.mask.begun_at_end(&self.open);
+        let next = self.open.split_off(self.open.len() - begun);
+        if !self.open.is_empty() {
+            self.end_line();
+        }
+        self.open = next;
+    }
+
     fn end_line(&mut self) {
-        let line = String::from_utf8_lossy(&self.open).trim_end().to_owned();
+        let line = self.mask.text(&String::from_utf8_lossy(&self.open));
+        let line = line.trim_end().to_owned();
         self.open.clear();
         if line.is_empty() {
             return;
@@ -135,7 +166,8 @@ mod tests {
         more.read(&vec![b'a'; 3 * STDOUT_BYTES_MAX][..]).await;
         assert!(more.is_truncated());
         assert_eq!(more.bytes, 3 * STDOUT_BYTES_MAX as u64);
-        assert_eq!(more.text().len(), STDOUT_BYTES_MAX);
+        let nothing = Mask::default();
+        assert_eq!(more.text(&nothing).len(), STDOUT_BYTES_MAX);
     }
 
     #[test]
@@ -164,5 +196,29 @@ mod tests {
         lines.finish();
         let lengths: Vec<_> = lines.last().map(str::len).collect();
         assert_eq!(lengths, [LINE_BYTES_MAX, LINE_BYTES_MAX, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_secret_is_hidden_also_where_output_is_cut() {
+        let mask = Mask::default();
+        mask.add(["hush-hush-hush"]);
+        let text = |at: usize| format!("{}hush-hush-hush.", "x".repeat(at));
+        let mut lines = Lines::new(mask.clone());
+        for at in [
+            0,
+            LINE_BYTES_MAX - 14,
+            LINE_BYTES_MAX - 3,
+            LINE_BYTES_MAX - 1,
+        ] {
+            lines.push(text(at).as_bytes());
+            lines.finish();
+        }
+        let shown: String = lines.last().collect();
+        assert_eq!(shown.matches("***.").count(), 4);
+        assert!(!shown.contains('h'), "a part of it is shown");
+
+        let mut printed = Printed::default();
+        printed.read(text(STDOUT_BYTES_MAX - 5).as_bytes()).await;
+        assert!(!printed.text(&mask).contains('h'), "a part of it is shown");
     }
 }

@@ -41,7 +41,9 @@ impl Answer {
     pub(super) fn failure(&self, request: &Request) -> StepError {
         let summary = request.summary();
         let status = self.status;
-        let excerpt = excerpt(&String::from_utf8_lossy(&self.body), &request.secrets);
+        // Before it is cut: of half a secret nobody knows that it is one.
+        let body = request.mask.cut_text(&String::from_utf8_lossy(&self.body));
+        let excerpt = excerpt(&body, &request.secrets);
         let message = if excerpt.is_empty() {
             format!("{summary} answered {status}")
         } else {
@@ -215,6 +217,22 @@ mod tests {
             assert_eq!(error.code, "http_status");
             assert_eq!(error.retriable, retriable, "{status}");
         }
+    }
+
+    #[test]
+    fn a_secret_of_the_vault_is_hidden_before_the_answer_is_cut() {
+        let request = request();
+        request.mask.add(["long-secret-of-the-vault"]);
+        let body = format!(
+            "{}long-secret-of-the-vault",
+            "x".repeat(EXCERPT_CHARS_MAX - 5)
+        );
+        let message = answer(404, &[], body.as_bytes()).failure(&request).message;
+        assert!(message.ends_with("x***"), "{message}");
+        let begun = answer(404, &[], b"no long-secret-of")
+            .failure(&request)
+            .message;
+        assert!(begun.ends_with("no ***"), "{begun}");
     }
 
     #[test]

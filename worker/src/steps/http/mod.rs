@@ -33,7 +33,8 @@ pub(crate) async fn send(step: &HttpStep, context: &StepContext) -> Result<StepO
     let step = filled_in(step, &context.scope)
         .map_err(|error| StepError::permanent("expression", error.to_string()))?;
     let key = format!("{}-{}", context.run, context.step);
-    let request = Request::new(&step, &key)?;
+    let mut request = Request::new(&step, &key)?;
+    request.mask = context.mask.clone();
     tokio::select! {
         biased;
         () = context.cancelled.cancelled() => Err(StepError::cancelled()),

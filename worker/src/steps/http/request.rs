@@ -12,7 +12,7 @@ use reqwest::{
 use serde_json::Value;
 use url::{Url, form_urlencoded};
 
-use crate::steps::StepError;
+use crate::{mask::Mask, steps::StepError};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -54,6 +54,8 @@ pub(super) struct Request {
     pub(super) body: Option<Bytes>,
     /// Texts that no message may show, should the other side repeat them.
     pub(super) secrets: Vec<String>,
+    /// Hides the secrets of the vault there.
+    pub(super) mask: Mask,
 }
 
 fn unsound(message: impl Into<String>) -> StepError {
@@ -70,6 +72,7 @@ impl Request {
             headers: HeaderMap::new(),
             body: None,
             secrets: Vec::new(),
+            mask: Mask::default(),
         };
         request.add_query(&step.query);
         request.add_headers(&step.headers)?;
