@@ -68,13 +68,24 @@ impl From<RedisError> for StoreError {
                 | ServerErrorKind::NoScript,
             ) => Self::Unavailable(error),
             ErrorKind::Io => Self::Unavailable(error),
-            _ => match error.code() {
+            _ => match code(&error) {
                 Some("OOM" | "MISCONF") => Self::Full(error),
-                Some("BUSY" | "NOREPLICAS" | "UNBLOCKED") => Self::Unavailable(error),
+                Some("BUSY" | "NOREPLICAS" | "UNBLOCKED" | "READONLY") => Self::Unavailable(error),
                 _ => Self::Refused(error),
             },
         }
     }
+}
+
+/// The word for what is wrong. An old server (6.2) says it within the error of
+/// the script whose command it refused: `ERR Error running script … -OOM …`.
+pub(super) fn code(error: &RedisError) -> Option<&str> {
+    let code = error.code();
+    if code != Some("ERR") {
+        return code;
+    }
+    let within = error.detail().and_then(|detail| detail.rsplit_once(": -"));
+    within.map_or(code, |(_, refused)| refused.split(' ').next())
 }
 
 impl From<deadpool_redis::PoolError> for StoreError {
@@ -87,5 +98,39 @@ impl From<deadpool_redis::PoolError> for StoreError {
                 other.to_string(),
             ))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::{Value, parse_redis_value};
+
+    use super::*;
+
+    fn error(line: &str) -> RedisError {
+        match parse_redis_value(format!("-{line}\r\n").as_bytes()) {
+            Ok(Value::ServerError(error)) => error.into(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_error_within_the_error_of_a_script_is_what_counts() {
+        let within = |refused: &str| {
+            let script =
+                "ERR Error running script (call to f_36fa): @user_script:1: @user_script: 1: ";
+            StoreError::from(error(&format!("{script}-{refused}")))
+        };
+        let full = "OOM command not allowed when used memory > 'maxmemory'.";
+        assert!(matches!(within(full), StoreError::Full(_)));
+        let replica = "READONLY You can't write against a read only replica.";
+        assert!(matches!(within(replica), StoreError::Unavailable(_)));
+        let wrong = within("WRONGTYPE Operation against a key holding the wrong kind of value");
+        assert!(matches!(wrong, StoreError::Refused(_)));
+        assert!(matches!(error(full).into(), StoreError::Full(_)));
+        assert!(matches!(
+            error("ERR no such thing").into(),
+            StoreError::Refused(_)
+        ));
     }
 }

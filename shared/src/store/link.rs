@@ -23,7 +23,7 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::{StoreError, scripts::SCRIPTS, topology::Topology};
+use super::{StoreError, error::code, scripts::SCRIPTS, topology::Topology};
 
 /// How many commands may be under way on the connection before senders wait.
 const COMMANDS_UNDER_WAY_MAX: usize = 4096;
@@ -237,7 +237,7 @@ pub(super) fn is_elsewhere(error: &RedisError) -> bool {
         ErrorKind::Server(
             ServerErrorKind::ReadOnly | ServerErrorKind::Moved | ServerErrorKind::Ask
         )
-    )
+    ) || code(error) == Some("READONLY")
 }
 
 /// A failure that may pass.
