@@ -2,15 +2,14 @@
 
 use std::collections::HashMap;
 
-use datafusion::arrow::{
-    array::{Array, AsArray},
-    datatypes::{DataType, Int64Type},
-};
 use millstream_shared::flow::step::{CheckStep, OnViolation};
 use serde_json::{Value, json};
 
 use super::{StepContext, StepError, StepOutput, read::until_cancelled};
-use crate::tables::Table;
+use crate::tables::{Kind, Table};
+
+/// How many columns an error names.
+const COLUMNS_NAMED_MAX: usize = 50;
 
 /// A rule that a table must keep, and the count in SQL of what breaks it.
 struct Rule {
@@ -112,7 +111,7 @@ fn violations(step: &CheckStep, rows: u64, rules: &[Rule], counted: &Table) -> V
         _ => {}
     }
     for (place, rule) in rules.iter().enumerate() {
-        let broken_by = count(counted, place + 1);
+        let broken_by = counted.count_in(place + 1);
         if broken_by > 0 {
             let column = rule
                 .column
@@ -128,18 +127,6 @@ fn violations(step: &CheckStep, rows: u64, rules: &[Rule], counted: &Table) -> V
         }
     }
     violations
-}
-
-/// A count in the one row of a result.
-fn count(counted: &Table, column: usize) -> u64 {
-    let batch = counted.batches().iter().find(|batch| batch.num_rows() > 0);
-    let count = batch.map(|batch| batch.column(column).as_primitive::<Int64Type>());
-    let count = count
-        .filter(|count| count.is_valid(0))
-        .map(|count| count.value(0));
-    count
-        .and_then(|count| u64::try_from(count).ok())
-        .unwrap_or_default()
 }
 
 /// All rules but those about the number of rows.
@@ -212,37 +199,14 @@ fn rules(step: &CheckStep, table: &Table) -> Result<Vec<Rule>, StepError> {
     Ok(rules)
 }
 
-/// What the values of a column can be compared with.
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Number,
-    Text,
-    /// Days and moments, which are written as texts.
-    Time,
-    Truth,
-    Other,
-}
-
 fn kind_of(table: &Table, column: &str) -> Result<Kind, StepError> {
-    let Some((_, field)) = table.schema().fields().find(column) else {
-        let names = table
-            .schema()
-            .fields()
-            .iter()
-            .map(|field| field.name().as_str());
-        let names: Vec<_> = names.take(50).collect();
+    table.kind_of(column).ok_or_else(|| {
+        let names: Vec<_> = table.columns().take(COLUMNS_NAMED_MAX).collect();
         let message = format!(
             "there is no column `{column}`; there are {}",
             names.join(", ")
         );
-        return Err(StepError::permanent("bad_check", message));
-    };
-    Ok(match field.data_type() {
-        kind if kind.is_numeric() => Kind::Number,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Kind::Text,
-        kind if kind.is_temporal() => Kind::Time,
-        DataType::Boolean => Kind::Truth,
-        _ => Kind::Other,
+        StepError::permanent("bad_check", message)
     })
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod files;
 mod inferred;
 mod json;
+mod look;
 mod memory;
 mod parquet;
 mod publish;
@@ -31,6 +32,7 @@ use datafusion::{
 pub(crate) use engine::Engine;
 pub(crate) use error::TableError;
 pub(crate) use files::Files;
+pub(crate) use look::Kind;
 pub(crate) use read::{Reading, read};
 pub use settings::TableSettings;
 
