@@ -5,6 +5,7 @@
 
 mod document;
 pub mod expression;
+mod files;
 mod finding;
 pub mod graph;
 pub mod inputs;

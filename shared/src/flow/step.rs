@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use crate::{duration::Span, id::StepId, retry::RetryPolicy};
 
+pub use super::files::{ColumnType, Compression, Format, OnBadRow, ReadStep, WriteStep};
+
 /// One part of a flow.
 ///
 /// In a flow's text a step is one map: the members below and exactly one
@@ -160,93 +162,4 @@ pub enum OnCrash {
     Repeat,
     /// The run fails, so that a person decides.
     Hold,
-}
-
-/// Files to read into a table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ReadStep {
-    /// A template; relative to the first folder of `MILLSTREAM_FILES`; `*`,
-    /// `?`, `[…]` and `**` match several files, read in the order of their names.
-    pub path: String,
-    /// What the files hold; it follows from their ending when not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<Format>,
-    /// The columns of a CSV, JSON or NDJSON file with their types; inferred
-    /// from the whole of the data when not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub columns: Option<IndexMap<String, ColumnType>>,
-    /// What happens to a row that does not fit.
-    #[serde(default)]
-    pub on_bad_row: OnBadRow,
-}
-
-/// A table to write into a file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WriteStep {
-    /// A template; relative to the first folder of `MILLSTREAM_FILES`.
-    pub path: String,
-    /// The step whose table is written.
-    pub from: StepId,
-    /// What the file holds; it follows from its ending when not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<Format>,
-}
-
-/// How rows stand in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Comma-separated values with a header line.
-    Csv,
-    /// One JSON array of objects.
-    Json,
-    /// One JSON object a line.
-    Ndjson,
-    /// Apache Parquet.
-    Parquet,
-}
-
-impl Format {
-    /// The format that a path's ending stands for.
-    pub fn of_path(path: &str) -> Option<Self> {
-        let (_, ending) = path.rsplit_once('.')?;
-        match ending.to_ascii_lowercase().as_str() {
-            "csv" => Some(Self::Csv),
-            "json" => Some(Self::Json),
-            "ndjson" | "jsonl" => Some(Self::Ndjson),
-            "parquet" => Some(Self::Parquet),
-            _ => None,
-        }
-    }
-}
-
-/// The type of a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ColumnType {
-    /// Text.
-    String,
-    /// A whole number of 64 bits.
-    Integer,
-    /// A floating-point number of 64 bits.
-    Number,
-    /// An exact number with 38 digits, 9 of them behind the point.
-    Decimal,
-    /// `true` or `false`.
-    Boolean,
-    /// A day: `2026-11-24`.
-    Date,
-    /// A moment: `2026-11-24T10:00:00Z`; without a zone it is UTC.
-    Datetime,
-}
-
-/// What happens to a row that does not fit its columns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnBadRow {
-    /// The step fails and names file, line and reason.
-    #[default]
-    Fail,
 }

@@ -5,8 +5,7 @@
 //! the line that a row starts on, and a quote that is never closed.
 
 use std::{
-    fs::File,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, Read},
     ops::Range,
     str,
 };
@@ -18,7 +17,7 @@ use super::{
     batches::{Batches, COLUMNS_MAX, Columns},
     column::ColumnKind,
     error::Shown,
-    files::SourceFile,
+    files::{Input, SourceFile},
     inferred::Inferred,
     read::Work,
 };
@@ -92,7 +91,7 @@ fn infer(files: &[SourceFile], work: &Work) -> Result<Columns, TableError> {
 
 /// The rows of one file, one at a time.
 struct Rows<'a> {
-    input: BufReader<File>,
+    input: Input,
     file: &'a SourceFile,
     work: &'a Work,
     header: Vec<String>,
@@ -111,7 +110,7 @@ impl<'a> Rows<'a> {
     /// Opens `file` and reads its header.
     fn open(file: &'a SourceFile, work: &'a Work) -> Result<Self, TableError> {
         let mut rows = Self {
-            input: file.open()?,
+            input: file.open(work)?,
             file,
             work,
             header: Vec::new(),

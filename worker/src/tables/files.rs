@@ -3,11 +3,17 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read},
     path::{Component, Path, PathBuf},
 };
 
-use super::TableError;
+use millstream_shared::flow::step::Compression;
+
+use super::{
+    TableError,
+    compression::{Unreadable, decompressed},
+    read::Work,
+};
 
 /// The most files that one step may read.
 const FILES_MAX: usize = 10_000;
@@ -30,6 +36,9 @@ pub(super) struct SourceFile {
     pub(super) shown: String,
     pub(super) bytes: u64,
 }
+
+/// The text of a file, whatever it is compressed with.
+pub(super) type Input = BufReader<Box<dyn Read>>;
 
 /// A file to write, which may exist; its folder may still be missing.
 pub(super) struct TargetFile {
@@ -259,9 +268,18 @@ impl Files {
 impl SourceFile {
     const BUFFER_BYTES: usize = 256 << 10;
 
-    /// Opens it for reading text: a byte order mark is skipped.
-    pub(super) fn open(&self) -> Result<BufReader<File>, TableError> {
-        let mut input = BufReader::with_capacity(Self::BUFFER_BYTES, self.open_plain()?);
+    /// Opens it for reading text: it is decompressed where its ending says
+    /// so, and a byte order mark is skipped.
+    pub(super) fn open(&self, work: &Work) -> Result<Input, TableError> {
+        let file = self.open_plain()?;
+        let bytes: Box<dyn Read> = match self.compression() {
+            None => Box::new(file),
+            Some(compression) => {
+                let opened = decompressed(file, self.bytes, compression, &work.budget);
+                opened.map_err(|error| self.failed("reading", error))?
+            }
+        };
+        let mut input = BufReader::with_capacity(Self::BUFFER_BYTES, bytes);
         let start = input
             .fill_buf()
             .map_err(|error| self.failed("reading", error))?;
@@ -269,6 +287,11 @@ impl SourceFile {
             input.consume(3);
         }
         Ok(input)
+    }
+
+    /// How it is made smaller as a whole.
+    pub(super) fn compression(&self) -> Option<Compression> {
+        Compression::of_path(&self.shown)
     }
 
     /// Opens it for reading.
@@ -282,6 +305,10 @@ impl SourceFile {
 }
 
 fn failed(path: &str, doing: &str, error: io::Error) -> TableError {
+    let cause = error.get_ref();
+    if let Some(cause) = cause.and_then(|cause| cause.downcast_ref::<Unreadable>()) {
+        return TableError::refused("bad_file", format!("{path}: {cause}"));
+    }
     TableError::io(format!("{doing} `{path}`"), error)
 }
 

@@ -21,6 +21,11 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
+    /// How much memory one table may take.
+    pub(super) fn table_size(&self) -> ByteSize {
+        self.table_size
+    }
+
     /// Allows `table_size` to one table and `tables_memory` to all that are
     /// alive.
     pub(super) fn new(table_size: ByteSize, tables_memory: ByteSize) -> Self {

@@ -3,6 +3,7 @@
 
 mod batches;
 mod column;
+mod compression;
 mod csv;
 mod engine;
 mod error;

@@ -60,6 +60,11 @@ pub(crate) fn read(files: &Files, reading: &Reading<'_>, work: &Work) -> Result<
         Some(format) => format,
         None => common_format(&files)?,
     };
+    if let Some(file) = files.iter().find(|file| file.compression().is_some())
+        && !format.is_text()
+    {
+        return Err(compressed_inside(&file.shown));
+    }
     let declared = reading.columns.map(|columns| {
         let kind = |(name, kind): (&String, &ColumnType)| (name.clone(), ColumnKind::Plain(*kind));
         columns.iter().map(kind).collect::<Columns>()
@@ -97,6 +102,17 @@ fn common_format(files: &[SourceFile]) -> Result<Format, TableError> {
         }
     }
     common.ok_or_else(|| unknown_format(""))
+}
+
+/// The file at `path` has an ending of compressed files, but no format of
+/// which files are compressed.
+pub(super) fn compressed_inside(path: &str) -> TableError {
+    TableError::refused(
+        "bad_compression",
+        format!(
+            "`{path}`: only CSV, JSON and NDJSON files are compressed as a whole; the others are compressed inside"
+        ),
+    )
 }
 
 /// The format of `path` does not follow from its ending.

@@ -1,5 +1,7 @@
 //! A table into a file.
 
+use std::io::Write;
+
 use datafusion::{
     arrow::{
         array::RecordBatch,
@@ -8,17 +10,18 @@ use datafusion::{
     },
     parquet::{
         arrow::ArrowWriter,
-        basic::{Compression, ZstdLevel},
+        basic::{self, ZstdLevel},
         file::properties::WriterProperties,
     },
 };
-use millstream_shared::flow::step::Format;
+use millstream_shared::flow::step::{Compression, Format};
 
 use super::{
     Files, Table, TableError,
+    compression::compressed,
     error::Shown,
-    publish::{Draft, publish},
-    read::{Work, unknown_format},
+    publish::publish,
+    read::{Work, compressed_inside, unknown_format},
 };
 
 /// Where a table goes, and how.
@@ -47,18 +50,27 @@ pub(crate) fn write(
     let path = writing.path;
     let format = writing.format.or_else(|| Format::of_path(path));
     let format = format.ok_or_else(|| unknown_format(path))?;
+    let compression = Compression::of_path(path);
+    if compression.is_some() && !format.is_text() {
+        return Err(compressed_inside(path));
+    }
     let target = files.target(path)?;
-    let bytes = publish(&target, writing.label, work, |draft| match format {
-        Format::Csv => write_csv(table, draft, work),
-        Format::Json => write_json::<JsonArray>(table, draft, work),
-        Format::Ndjson => write_json::<LineDelimited>(table, draft, work),
-        Format::Parquet => write_parquet(table, draft, work),
+    let bytes = publish(&target, writing.label, work, |draft| {
+        compressed(draft, compression, |output| match format {
+            Format::Csv => write_csv(table, output, work),
+            Format::Json => write_json::<JsonArray>(table, output, work),
+            Format::Ndjson => write_json::<LineDelimited>(table, output, work),
+            Format::Parquet => write_parquet(table, output, work),
+        })
     })?;
     Ok(Written { format, bytes })
 }
 
+/// Where the bytes of a file go.
+type Output<'a> = &'a mut (dyn Write + Send);
+
 /// Missing values are empty fields. Lists and structs have no place in CSV.
-fn write_csv(table: &Table, draft: &mut Draft<'_>, work: &Work) -> Result<(), TableError> {
+fn write_csv(table: &Table, output: Output<'_>, work: &Work) -> Result<(), TableError> {
     let fields = table.schema().fields();
     if let Some(nested) = fields.iter().find(|field| field.data_type().is_nested()) {
         let name = Shown(nested.name());
@@ -71,7 +83,7 @@ fn write_csv(table: &Table, draft: &mut Draft<'_>, work: &Work) -> Result<(), Ta
             "a table without columns cannot be CSV".to_owned(),
         ));
     }
-    let mut writer = csv::WriterBuilder::new().with_header(true).build(draft);
+    let mut writer = csv::WriterBuilder::new().with_header(true).build(output);
     // The header goes out with the first rows, which an empty table lacks.
     let header = RecordBatch::new_empty(table.schema().clone());
     for batch in std::iter::once(&header).chain(table.batches()) {
@@ -85,11 +97,11 @@ fn write_csv(table: &Table, draft: &mut Draft<'_>, work: &Work) -> Result<(), Ta
 /// Missing values are `null`, so that every row names every column.
 fn write_json<F: JsonFormat>(
     table: &Table,
-    draft: &mut Draft<'_>,
+    output: Output<'_>,
     work: &Work,
 ) -> Result<(), TableError> {
     let builder = json::WriterBuilder::new().with_explicit_nulls(true);
-    let mut writer = builder.build::<_, F>(draft);
+    let mut writer = builder.build::<_, F>(output);
     for batch in table.batches() {
         work.check()?;
         let written = writer.write(batch);
@@ -99,14 +111,14 @@ fn write_json<F: JsonFormat>(
     finished.map_err(|error| unwritable(error.to_string()))
 }
 
-fn write_parquet(table: &Table, draft: &mut Draft<'_>, work: &Work) -> Result<(), TableError> {
+fn write_parquet(table: &Table, output: Output<'_>, work: &Work) -> Result<(), TableError> {
     let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_compression(basic::Compression::ZSTD(ZstdLevel::default()))
         .build();
     let unwritable =
         |error: datafusion::parquet::errors::ParquetError| unwritable(error.to_string());
     let schema = table.schema().clone();
-    let mut writer = ArrowWriter::try_new(draft, schema, Some(properties)).map_err(unwritable)?;
+    let mut writer = ArrowWriter::try_new(output, schema, Some(properties)).map_err(unwritable)?;
     for batch in table.batches() {
         work.check()?;
         writer.write(batch).map_err(unwritable)?;

@@ -7,7 +7,7 @@ use crate::{
     flow::{
         expression::is_template,
         finding::{At, Finding, Path},
-        step::{CommandStep, Format, HttpStep, ReadStep, Step, StepKind, WriteStep},
+        step::{CommandStep, Compression, Format, HttpStep, ReadStep, Step, StepKind, WriteStep},
         texts,
     },
     retry::RetryPolicy,
@@ -187,7 +187,15 @@ fn check_path(
     }
     let literal_end = file.rsplit('}').next().unwrap_or_default();
     let is_open = is_template(file) && !literal_end.contains(['.', '/']);
-    if format.is_some() || Format::of_path(literal_end).is_some() || (is_open && !is_needed_now) {
+    let format = format.or_else(|| Format::of_path(literal_end));
+    if let (Some(format), Some(_)) = (format, Compression::of_path(literal_end))
+        && !format.is_text()
+    {
+        let message = "only CSV, JSON and NDJSON files are compressed as a whole; the others are \
+                       compressed inside";
+        findings.push(Finding::new(path.member("path"), message));
+    }
+    if format.is_some() || (is_open && !is_needed_now) {
         return;
     }
     let message = "the ending does not tell the format: end with `.csv`, `.json`, `.ndjson` or \

@@ -1,12 +1,6 @@
 //! The objects of a JSON file, one at a time, with the lines they start on.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    fs::File,
-    io::{BufRead, BufReader},
-    str,
-};
+use std::{borrow::Cow, fmt, io::BufRead, str};
 
 use serde::{
     Deserialize, Deserializer,
@@ -15,7 +9,11 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{Layout, Members};
-use crate::tables::{TableError, files::SourceFile, read::Work};
+use crate::tables::{
+    TableError,
+    files::{Input, SourceFile},
+    read::Work,
+};
 
 /// The most bytes that one object may have.
 const ITEM_BYTES_MAX: usize = 16 << 20;
@@ -23,7 +21,7 @@ const ITEM_BYTES_MAX: usize = 16 << 20;
 /// The objects of a file. They are cut here and not by a JSON parser so that
 /// one is in memory at a time, and so that its line is known.
 pub(super) struct Items<'a> {
-    input: BufReader<File>,
+    input: Input,
     file: &'a SourceFile,
     work: &'a Work,
     state: State,
@@ -50,7 +48,7 @@ impl<'a> Items<'a> {
         work: &'a Work,
     ) -> Result<Self, TableError> {
         Ok(Self {
-            input: file.open()?,
+            input: file.open(work)?,
             file,
             work,
             state: match layout {
