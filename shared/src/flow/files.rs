@@ -4,6 +4,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::csv::{CsvReading, CsvWriting};
 use crate::id::StepId;
 
 /// Files to read into a table.
@@ -20,9 +21,41 @@ pub struct ReadStep {
     /// from the whole of the data when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<IndexMap<String, ColumnType>>,
+    /// How rows stand in a CSV file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv: Option<CsvReading>,
     /// What happens to a row that does not fit.
     #[serde(default)]
     pub on_bad_row: OnBadRow,
+    /// How many rows may be rejected before the step fails; 1000 unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reject_limit: Option<u32>,
+    /// Where rejected rows are written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejects: Option<RejectsFile>,
+}
+
+impl ReadStep {
+    /// How many rows may be rejected unless the flow says it.
+    pub const REJECT_LIMIT: u32 = 1000;
+
+    /// How many rows may be rejected before the step fails; none where the
+    /// first one that does not fit fails it.
+    pub fn rejects_max(&self) -> Option<u32> {
+        match self.on_bad_row {
+            OnBadRow::Fail => None,
+            OnBadRow::Reject => Some(self.reject_limit.unwrap_or(Self::REJECT_LIMIT)),
+        }
+    }
+}
+
+/// A file for rows that do not fit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RejectsFile {
+    /// A template; relative to the first folder of `MILLSTREAM_FILES`. One
+    /// JSON object a line, with `file`, `line`, `reason` and `row`.
+    pub path: String,
 }
 
 /// A table to write into a file.
@@ -36,6 +69,9 @@ pub struct WriteStep {
     /// What the file holds; it follows from its ending when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
+    /// How rows stand in a CSV file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv: Option<CsvWriting>,
 }
 
 /// How rows stand in a file.
@@ -131,4 +167,6 @@ pub enum OnBadRow {
     /// The step fails and names file, line and reason.
     #[default]
     Fail,
+    /// It is left out and counted, and can be written into a file of its own.
+    Reject,
 }

@@ -7,7 +7,10 @@ use serde_json::Value;
 
 use crate::{duration::Span, id::StepId, retry::RetryPolicy};
 
-pub use super::files::{ColumnType, Compression, Format, OnBadRow, ReadStep, WriteStep};
+pub use super::{
+    csv::{CsvReading, CsvWriting, Encoding},
+    files::{ColumnType, Compression, Format, OnBadRow, ReadStep, RejectsFile, WriteStep},
+};
 
 /// One part of a flow.
 ///

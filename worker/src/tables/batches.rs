@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::{
-    array::{RecordBatch, RecordBatchOptions},
+    array::{BooleanArray, RecordBatch, RecordBatchOptions},
+    compute::filter_record_batch,
     datatypes::{Field, Schema, SchemaRef},
 };
 use indexmap::IndexMap;
@@ -28,6 +29,8 @@ pub(super) struct Batches {
     columns: Vec<Column>,
     /// Which columns have a value in the row under construction.
     filled: Vec<bool>,
+    /// Which rows stay; empty as long as all do.
+    kept: Vec<bool>,
     rows: usize,
     bytes: usize,
     table: Collector,
@@ -48,6 +51,7 @@ impl Batches {
             names: columns.keys().cloned().collect(),
             columns: builders.collect::<Result<_, _>>().map_err(fault)?,
             filled: vec![false; columns.len()],
+            kept: Vec::new(),
             rows: 0,
             bytes: 0,
             table: Collector::new(budget, Arc::clone(&schema)),
@@ -67,13 +71,29 @@ impl Batches {
             return Ok(());
         };
         self.bytes += text.len();
-        self.columns[column]
-            .push(text)
-            .map_err(|reason| format!("column {}: {} {reason}", self.names[column], Shown(text)))
+        let pushed = self.columns[column].push(text);
+        pushed.map_err(|reason| {
+            self.columns[column].push_null();
+            format!("column {}: {} {reason}", self.names[column], Shown(text))
+        })
     }
 
     /// Ends the row under construction. Columns without a value have none.
     pub(super) fn end_row(&mut self) -> Result<(), TableError> {
+        if !self.kept.is_empty() {
+            self.kept.push(true);
+        }
+        self.close_row()
+    }
+
+    /// Takes the row under construction out again.
+    pub(super) fn drop_row(&mut self) -> Result<(), TableError> {
+        self.kept.resize(self.rows, true);
+        self.kept.push(false);
+        self.close_row()
+    }
+
+    fn close_row(&mut self) -> Result<(), TableError> {
         for (column, filled) in self.columns.iter_mut().zip(&mut self.filled) {
             if !std::mem::replace(filled, false) {
                 column.push_null();
@@ -103,7 +123,13 @@ impl Batches {
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
             .map_err(|error| fault(error.to_string()))?;
         (self.rows, self.bytes) = (0, 0);
-        self.table.push(batch)
+        let kept = std::mem::take(&mut self.kept);
+        if kept.is_empty() {
+            return self.table.push(batch);
+        }
+        let batch = filter_record_batch(&batch, &BooleanArray::from(kept));
+        self.table
+            .push(batch.map_err(|error| fault(error.to_string()))?)
     }
 }
 

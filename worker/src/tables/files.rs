@@ -7,11 +7,12 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use millstream_shared::flow::step::Compression;
+use millstream_shared::flow::step::{Compression, Encoding};
 
 use super::{
     TableError,
     compression::{Unreadable, decompressed},
+    encoding::decoded,
     read::Work,
 };
 
@@ -268,9 +269,10 @@ impl Files {
 impl SourceFile {
     const BUFFER_BYTES: usize = 256 << 10;
 
-    /// Opens it for reading text: it is decompressed where its ending says
-    /// so, and a byte order mark is skipped.
-    pub(super) fn open(&self, work: &Work) -> Result<Input, TableError> {
+    /// Opens it for reading text, which comes as UTF-8: it is decompressed
+    /// where its ending says so, and a byte order mark is skipped.
+    /// The second is how many bytes of it are skipped.
+    pub(super) fn open(&self, encoding: Encoding, work: &Work) -> Result<(Input, u64), TableError> {
         let file = self.open_plain()?;
         let bytes: Box<dyn Read> = match self.compression() {
             None => Box::new(file),
@@ -279,14 +281,17 @@ impl SourceFile {
                 opened.map_err(|error| self.failed("reading", error))?
             }
         };
+        let bytes = decoded(bytes, encoding);
+        let bytes = bytes.map_err(|error| self.failed("reading", error))?;
         let mut input = BufReader::with_capacity(Self::BUFFER_BYTES, bytes);
         let start = input
             .fill_buf()
             .map_err(|error| self.failed("reading", error))?;
         if start.starts_with(b"\xef\xbb\xbf") {
             input.consume(3);
+            return Ok((input, 3));
         }
-        Ok(input)
+        Ok((input, 0))
     }
 
     /// How it is made smaller as a whole.

@@ -5,6 +5,7 @@ mod batches;
 mod column;
 mod compression;
 mod csv;
+mod encoding;
 mod engine;
 mod error;
 mod files;
@@ -16,6 +17,7 @@ mod publish;
 mod query;
 mod query_error;
 mod read;
+mod rejects;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -32,7 +34,7 @@ use datafusion::{
 pub(crate) use engine::Engine;
 pub(crate) use error::TableError;
 pub(crate) use files::Files;
-pub(crate) use read::{Reading, read};
+pub(crate) use read::{Read, Reading, read};
 pub use settings::TableSettings;
 
 use millstream_shared::byte_size::ByteSize;

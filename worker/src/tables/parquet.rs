@@ -11,14 +11,19 @@ use datafusion::{
 };
 
 use super::{
-    Table, TableError, batches::COLUMNS_MAX, error::Shown, files::SourceFile, memory::Collector,
-    read::Work,
+    Table, TableError,
+    batches::COLUMNS_MAX,
+    error::Shown,
+    files::SourceFile,
+    memory::Collector,
+    read::{Source, Work},
 };
 
 const BATCH_ROWS: usize = 8192;
 
 /// Reads `files`, which must all have the same columns, into one table.
-pub(super) fn read(files: &[SourceFile], work: &Work) -> Result<Table, TableError> {
+pub(super) fn read(source: &Source<'_>) -> Result<Table, TableError> {
+    let (files, work) = (source.files, source.work);
     let mut table: Option<(SchemaRef, Collector)> = None;
     for file in files {
         let reader = ParquetRecordBatchReaderBuilder::try_new(file.open_plain()?)

@@ -1,7 +1,6 @@
 //! Files into a table.
 
-use indexmap::IndexMap;
-use millstream_shared::flow::step::{ColumnType, Format};
+use millstream_shared::flow::step::{ColumnType, Format, ReadStep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -13,6 +12,7 @@ use super::{
     json::{self, Layout},
     memory::Budget,
     parquet,
+    rejects::Rejects,
 };
 
 /// What work on files has at hand.
@@ -36,11 +36,21 @@ impl Work {
 pub(crate) struct Reading<'a> {
     /// A path with `*`, `?`, `[…]` or `**`, or without.
     pub(crate) path: &'a str,
-    /// What they hold; it follows from their endings when not given.
-    pub(crate) format: Option<Format>,
-    /// The columns to take and their types; all columns, with inferred types,
-    /// when not given.
-    pub(crate) columns: Option<&'a IndexMap<String, ColumnType>>,
+    /// What its flow says besides.
+    pub(crate) step: &'a ReadStep,
+    /// Where rows that do not fit are written.
+    pub(crate) rejects_path: Option<&'a str>,
+    /// Names the run and the step.
+    pub(crate) label: &'a str,
+}
+
+/// Files that become one table.
+pub(super) struct Source<'a> {
+    pub(super) files: &'a [SourceFile],
+    /// The columns to take; all columns, with inferred types, when not given.
+    pub(super) declared: Option<Columns>,
+    pub(super) step: &'a ReadStep,
+    pub(super) work: &'a Work,
 }
 
 /// A table read from files.
@@ -50,13 +60,16 @@ pub(crate) struct Read {
     pub(crate) files: usize,
     /// How many bytes they have.
     pub(crate) bytes: u64,
+    /// The rows that did not fit, where the step goes on behind them.
+    pub(crate) rejects: Rejects,
 }
 
 /// Reads all files that `reading` names, in the order of their names. This
 /// blocks: [`super::Engine::on_files`] is the place for it.
 pub(crate) fn read(files: &Files, reading: &Reading<'_>, work: &Work) -> Result<Read, TableError> {
+    let folders = files;
     let files = files.matching(reading.path)?;
-    let format = match reading.format {
+    let format = match reading.step.format {
         Some(format) => format,
         None => common_format(&files)?,
     };
@@ -65,26 +78,44 @@ pub(crate) fn read(files: &Files, reading: &Reading<'_>, work: &Work) -> Result<
     {
         return Err(compressed_inside(&file.shown));
     }
-    let declared = reading.columns.map(|columns| {
+    let declared = reading.step.columns.as_ref().map(|columns| {
         let kind = |(name, kind): (&String, &ColumnType)| (name.clone(), ColumnKind::Plain(*kind));
         columns.iter().map(kind).collect::<Columns>()
     });
-    let declared = declared.as_ref();
-    let table = match format {
-        Format::Csv => csv::read(&files, declared, work),
-        Format::Json => json::read(&files, Layout::Array, declared, work),
-        Format::Ndjson => json::read(&files, Layout::Lines, declared, work),
-        Format::Parquet if declared.is_some() => Err(TableError::refused(
-            "bad_columns",
-            "`columns` cannot be given for Parquet, which brings its own types",
-        )),
-        Format::Parquet => parquet::read(&files, work),
+    let source = Source {
+        files: &files,
+        declared,
+        step: reading.step,
+        work,
     };
+    let mut rejects = Rejects::new(reading.step.rejects_max());
+    let table = read_as(format, &source, &mut rejects)?;
+    if let Some(path) = reading.rejects_path {
+        rejects.write(folders, path, reading.label, work)?;
+    }
     Ok(Read {
-        table: table?,
+        table,
+        rejects,
         files: files.len(),
         bytes: files.iter().map(|file| file.bytes).sum(),
     })
+}
+
+fn read_as(
+    format: Format,
+    source: &Source<'_>,
+    rejects: &mut Rejects,
+) -> Result<Table, TableError> {
+    match format {
+        Format::Csv => csv::read(source, rejects),
+        Format::Json => json::read(source, Layout::Array, rejects),
+        Format::Ndjson => json::read(source, Layout::Lines, rejects),
+        Format::Parquet if source.declared.is_some() => Err(TableError::refused(
+            "bad_columns",
+            "`columns` cannot be given for Parquet, which brings its own types",
+        )),
+        Format::Parquet => parquet::read(source),
+    }
 }
 
 fn common_format(files: &[SourceFile]) -> Result<Format, TableError> {

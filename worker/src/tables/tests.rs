@@ -3,12 +3,13 @@
 use std::{fs, path::PathBuf};
 
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-use millstream_shared::flow::step::{ColumnType, Format};
+use millstream_shared::flow::step::{ColumnType, Format, ReadStep, WriteStep};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ByteSize, Engine, Files, Reading, Table, TableError, TableSettings, Writing, memory::Budget,
-    read, read::Work, write,
+    ByteSize, Engine, Files, Read, Reading, Table, TableError, TableSettings, Writing,
+    memory::Budget, read, read::Work, write,
 };
 
 /// A folder that is gone when the test ends.
@@ -53,22 +54,37 @@ impl Place {
         path: &str,
         columns: Option<&[(&str, ColumnType)]>,
     ) -> Result<Table, TableError> {
-        let columns = columns.map(|columns| {
-            let column = |(name, kind): &(&str, ColumnType)| ((*name).to_owned(), *kind);
-            columns.iter().map(column).collect()
-        });
+        let mut step = json!({ "path": path });
+        if let Some(columns) = columns {
+            let column = |(name, kind): &(&str, ColumnType)| ((*name).to_owned(), json!(kind));
+            step["columns"] = columns.iter().map(column).collect();
+        }
+        Ok(self.read_step(step)?.table)
+    }
+
+    /// What a step reads that stands so in a flow.
+    pub(super) fn read_step(&self, step: Value) -> Result<Read, TableError> {
+        let step: ReadStep = serde_json::from_value(step).unwrap();
+        let rejects = step.rejects.as_ref();
         let reading = Reading {
-            path,
-            format: None,
-            columns: columns.as_ref(),
+            path: &step.path,
+            step: &step,
+            rejects_path: rejects.map(|rejects| rejects.path.as_str()),
+            label: "run-step",
         };
-        Ok(read(&self.files, &reading, &self.work)?.table)
+        read(&self.files, &reading, &self.work)
     }
 
     pub(super) fn write(&self, table: &Table, path: &str) -> Result<Format, TableError> {
+        self.write_step(table, json!({ "path": path, "from": "x" }))
+    }
+
+    /// Writes `table` as a step does that stands so in a flow.
+    pub(super) fn write_step(&self, table: &Table, step: Value) -> Result<Format, TableError> {
+        let step: WriteStep = serde_json::from_value(step).unwrap();
         let writing = Writing {
-            path,
-            format: None,
+            path: &step.path,
+            step: &step,
             label: "run-step",
         };
         Ok(write(&self.files, &writing, table, &self.work)?.format)

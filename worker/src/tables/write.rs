@@ -14,7 +14,7 @@ use datafusion::{
         file::properties::WriterProperties,
     },
 };
-use millstream_shared::flow::step::{Compression, Format};
+use millstream_shared::flow::step::{Compression, CsvWriting, Format, WriteStep};
 
 use super::{
     Files, Table, TableError,
@@ -27,8 +27,8 @@ use super::{
 /// Where a table goes, and how.
 pub(crate) struct Writing<'a> {
     pub(crate) path: &'a str,
-    /// What the file holds; it follows from the ending when not given.
-    pub(crate) format: Option<Format>,
+    /// What its flow says besides.
+    pub(crate) step: &'a WriteStep,
     /// Names the run and the step.
     pub(crate) label: &'a str,
 }
@@ -48,16 +48,18 @@ pub(crate) fn write(
     work: &Work,
 ) -> Result<Written, TableError> {
     let path = writing.path;
-    let format = writing.format.or_else(|| Format::of_path(path));
+    let format = writing.step.format.or_else(|| Format::of_path(path));
     let format = format.ok_or_else(|| unknown_format(path))?;
     let compression = Compression::of_path(path);
     if compression.is_some() && !format.is_text() {
         return Err(compressed_inside(path));
     }
     let target = files.target(path)?;
+    let by_default = CsvWriting::default();
+    let csv = writing.step.csv.as_ref().unwrap_or(&by_default);
     let bytes = publish(&target, writing.label, work, |draft| {
         compressed(draft, compression, |output| match format {
-            Format::Csv => write_csv(table, output, work),
+            Format::Csv => write_csv(table, csv, output, work),
             Format::Json => write_json::<JsonArray>(table, output, work),
             Format::Ndjson => write_json::<LineDelimited>(table, output, work),
             Format::Parquet => write_parquet(table, output, work),
@@ -70,7 +72,12 @@ pub(crate) fn write(
 type Output<'a> = &'a mut (dyn Write + Send);
 
 /// Missing values are empty fields. Lists and structs have no place in CSV.
-fn write_csv(table: &Table, output: Output<'_>, work: &Work) -> Result<(), TableError> {
+fn write_csv(
+    table: &Table,
+    options: &CsvWriting,
+    output: Output<'_>,
+    work: &Work,
+) -> Result<(), TableError> {
     let fields = table.schema().fields();
     if let Some(nested) = fields.iter().find(|field| field.data_type().is_nested()) {
         let name = Shown(nested.name());
@@ -83,7 +90,11 @@ fn write_csv(table: &Table, output: Output<'_>, work: &Work) -> Result<(), Table
             "a table without columns cannot be CSV".to_owned(),
         ));
     }
-    let mut writer = csv::WriterBuilder::new().with_header(true).build(output);
+    let mut writer = csv::WriterBuilder::new()
+        .with_header(options.header)
+        .with_delimiter(options.delimiter.byte())
+        .with_quote(options.quote.byte())
+        .build(output);
     // The header goes out with the first rows, which an empty table lacks.
     let header = RecordBatch::new_empty(table.schema().clone());
     for batch in std::iter::once(&header).chain(table.batches()) {

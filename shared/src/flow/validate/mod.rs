@@ -1,5 +1,6 @@
 //! What a flow must satisfy beyond its shape.
 
+mod files;
 mod inputs;
 mod names;
 mod steps;
@@ -472,6 +473,37 @@ steps:
                 "9:49 steps[5].read.columns: a Parquet file says itself which columns it has",
                 "10:28 steps[6].read.path: must name a file",
                 &format!("11:29 steps[7].write.path: {untold}"),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_a_flow_says_of_files_has_a_meaning() {
+        let text = "\
+id: f
+steps:
+  - { id: a, read: { path: in.json, csv: { delimiter: ';' } } }
+  - { id: b, read: { path: in.csv, csv: { delimiter: \"'\", quote: \"'\" } } }
+  - { id: c, read: { path: in.parquet.gz } }
+  - { id: d, read: { path: in.csv.gz, csv: { quote: '', delimiter: \"\\t\" } } }
+  - { id: e, read: { path: in.csv, reject_limit: 5, rejects: { path: x } } }
+  - { id: g, read: { path: in.csv, on_bad_row: reject, reject_limit: 0, rejects: { path: '' } } }
+  - { id: h, write: { path: out.csv, from: a, csv: { quote: ',' } } }
+  - { id: i, write: { path: out.ndjson.zst, from: a, csv: { header: false } } }
+";
+        assert_problems(
+            text,
+            &[
+                "3:42 steps[0].read.csv: has a meaning for CSV files only, and this is another format",
+                "4:66 steps[1].read.csv.quote: must not be the delimiter as well",
+                "5:28 steps[2].read.path: only CSV, JSON and NDJSON files are compressed as a whole; \
+                 the others are compressed inside",
+                "7:50 steps[4].read.reject_limit: has a meaning only with `on_bad_row: reject`",
+                "7:62 steps[4].read.rejects: has a meaning only with `on_bad_row: reject`",
+                "8:70 steps[5].read.reject_limit: must be from 1 to 100000",
+                "8:90 steps[5].read.rejects.path: must name a file",
+                "9:61 steps[6].write.csv.quote: must not be the delimiter as well",
+                "10:59 steps[7].write.csv: has a meaning for CSV files only, and this is another format",
             ],
         );
     }
