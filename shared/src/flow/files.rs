@@ -17,13 +17,16 @@ pub struct ReadStep {
     /// What the files hold; it follows from their ending when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// The columns of a CSV, JSON or NDJSON file with their types; inferred
+    /// The columns with their types, of files that do not bring them; inferred
     /// from the whole of the data when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<IndexMap<String, ColumnType>>,
     /// How rows stand in a CSV file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csv: Option<CsvReading>,
+    /// Where rows stand in a workbook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excel: Option<ExcelReading>,
     /// What happens to a row that does not fit.
     #[serde(default)]
     pub on_bad_row: OnBadRow,
@@ -47,6 +50,19 @@ impl ReadStep {
             OnBadRow::Reject => Some(self.reject_limit.unwrap_or(Self::REJECT_LIMIT)),
         }
     }
+}
+
+/// Where rows stand in a workbook that is read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExcelReading {
+    /// The name of the sheet; the first one unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sheet: Option<String>,
+    /// The row that names the columns, from 1; the first one with something in
+    /// it unless said. What stands above it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header_row: Option<u32>,
 }
 
 /// A file for rows that do not fit.
@@ -86,6 +102,10 @@ pub enum Format {
     Ndjson,
     /// Apache Parquet.
     Parquet,
+    /// Arrow's own file format (IPC, also called Feather), with exact types.
+    Arrow,
+    /// A workbook: `.xlsx`, and for reading also `.xls` and `.ods`.
+    Excel,
 }
 
 impl Format {
@@ -93,6 +113,11 @@ impl Format {
     /// compressed inside.
     pub fn is_text(self) -> bool {
         matches!(self, Self::Csv | Self::Json | Self::Ndjson)
+    }
+
+    /// Whether its files bring the types of their columns.
+    pub fn is_typed(self) -> bool {
+        matches!(self, Self::Parquet | Self::Arrow)
     }
 
     /// The format that a path's ending stands for: `.csv`, or `.csv.gz` for a
@@ -108,6 +133,8 @@ impl Format {
             "json" => Some(Self::Json),
             "ndjson" | "jsonl" => Some(Self::Ndjson),
             "parquet" => Some(Self::Parquet),
+            "arrow" => Some(Self::Arrow),
+            "xlsx" | "xls" | "ods" => Some(Self::Excel),
             _ => None,
         }
     }

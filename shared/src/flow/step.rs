@@ -9,7 +9,9 @@ use crate::{duration::Span, id::StepId, retry::RetryPolicy};
 
 pub use super::{
     csv::{CsvReading, CsvWriting, Encoding},
-    files::{ColumnType, Compression, Format, OnBadRow, ReadStep, RejectsFile, WriteStep},
+    files::{
+        ColumnType, Compression, ExcelReading, Format, OnBadRow, ReadStep, RejectsFile, WriteStep,
+    },
 };
 
 /// One part of a flow.

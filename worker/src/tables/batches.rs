@@ -13,6 +13,7 @@ use super::{
     Table, TableError,
     column::{Column, ColumnKind},
     error::Shown,
+    inferred::Inferred,
     memory::{Budget, Collector},
 };
 
@@ -21,6 +22,47 @@ pub(super) type Columns = IndexMap<String, ColumnKind>;
 
 /// The most columns that a file may have.
 pub(super) const COLUMNS_MAX: usize = 2_000;
+
+/// The names of the columns of one file, in their order.
+pub(super) struct Header<'a> {
+    pub(super) names: &'a [String],
+    /// The file, as its flow names it.
+    pub(super) file: &'a str,
+}
+
+impl Header<'_> {
+    /// Where in a row the `wanted` columns stand.
+    pub(super) fn places<'n>(
+        &self,
+        wanted: impl Iterator<Item = &'n String>,
+    ) -> Result<Vec<usize>, TableError> {
+        let place = |name: &String| {
+            let place = self.names.iter().position(|header| header == name);
+            place.ok_or_else(|| {
+                let there = self.names.join(", ");
+                let (file, name) = (self.file, Shown(name));
+                let message = format!("{file}: there is no column {name}, only {there}");
+                TableError::refused("no_such_column", message)
+            })
+        };
+        wanted.map(place).collect()
+    }
+
+    /// Checks that there are no other columns than in the `first` file.
+    pub(super) fn check_known(
+        &self,
+        columns: &IndexMap<String, Inferred>,
+        first: &str,
+    ) -> Result<(), TableError> {
+        let mut names = self.names.iter();
+        let Some(name) = names.find(|name| !columns.contains_key(*name)) else {
+            return Ok(());
+        };
+        let (file, name) = (self.file, Shown(name));
+        let message = format!("{file}: column {name} is not in {first}, which is read with it");
+        Err(TableError::refused("columns_differ", message))
+    }
+}
 
 /// A table that is filled row by row with texts.
 pub(super) struct Batches {

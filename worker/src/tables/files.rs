@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fmt,
     fs::{self, File},
     io::{self, BufRead, BufReader, Read},
     path::{Component, Path, PathBuf},
@@ -302,6 +303,13 @@ impl SourceFile {
     /// Opens it for reading.
     pub(super) fn open_plain(&self) -> Result<File, TableError> {
         File::open(&self.path).map_err(|error| self.failed("opening", error))
+    }
+
+    /// It is not what its ending or its flow says.
+    pub(super) fn unreadable(&self, name: &str, error: &dyn fmt::Display) -> TableError {
+        let file = &self.shown;
+        let message = format!("{file} is not a readable {name} file: {error}");
+        TableError::refused("bad_file", message)
     }
 
     pub(super) fn failed(&self, doing: &str, error: io::Error) -> TableError {

@@ -1,6 +1,7 @@
 //! How rows live in the worker: tables in memory, the files they come from
 //! and go to, and the engine that makes tables out of tables.
 
+mod arrow_file;
 mod batches;
 mod column;
 mod compression;
@@ -8,6 +9,7 @@ mod csv;
 mod encoding;
 mod engine;
 mod error;
+mod excel;
 mod files;
 mod inferred;
 mod json;
@@ -21,6 +23,7 @@ mod rejects;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod typed;
 mod value;
 mod write;
 

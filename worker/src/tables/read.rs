@@ -4,15 +4,16 @@ use millstream_shared::flow::step::{ColumnType, Format, ReadStep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Files, Table, TableError,
+    Files, Table, TableError, arrow_file,
     batches::Columns,
     column::ColumnKind,
-    csv,
+    csv, excel,
     files::SourceFile,
     json::{self, Layout},
     memory::Budget,
     parquet,
     rejects::Rejects,
+    typed,
 };
 
 /// What work on files has at hand.
@@ -110,11 +111,13 @@ fn read_as(
         Format::Csv => csv::read(source, rejects),
         Format::Json => json::read(source, Layout::Array, rejects),
         Format::Ndjson => json::read(source, Layout::Lines, rejects),
-        Format::Parquet if source.declared.is_some() => Err(TableError::refused(
+        Format::Parquet | Format::Arrow if source.declared.is_some() => Err(TableError::refused(
             "bad_columns",
-            "`columns` cannot be given for Parquet, which brings its own types",
+            "`columns` cannot be given for Parquet and Arrow, which bring their own types",
         )),
-        Format::Parquet => parquet::read(source),
+        Format::Parquet => typed::read(source, parquet::NAME, parquet::open),
+        Format::Arrow => typed::read(source, arrow_file::NAME, arrow_file::open),
+        Format::Excel => excel::read(source, rejects),
     }
 }
 
@@ -151,7 +154,7 @@ pub(super) fn unknown_format(path: &str) -> TableError {
     TableError::refused(
         "unknown_format",
         format!(
-            "the format of `{path}` does not follow from its ending (.csv, .json, .ndjson, .jsonl, .parquet); give it as `format`"
+            "the format of `{path}` does not follow from its ending (.csv, .json, .ndjson, .jsonl, .parquet, .arrow, .xlsx, .xls, .ods); give it as `format`"
         ),
     )
 }

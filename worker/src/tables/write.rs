@@ -2,24 +2,18 @@
 
 use std::io::Write;
 
-use datafusion::{
-    arrow::{
-        array::RecordBatch,
-        csv, json,
-        json::writer::{JsonArray, JsonFormat, LineDelimited},
-    },
-    parquet::{
-        arrow::ArrowWriter,
-        basic::{self, ZstdLevel},
-        file::properties::WriterProperties,
-    },
+use datafusion::arrow::{
+    array::RecordBatch,
+    csv, json,
+    json::writer::{JsonArray, JsonFormat, LineDelimited},
 };
 use millstream_shared::flow::step::{Compression, CsvWriting, Format, WriteStep};
 
 use super::{
-    Files, Table, TableError,
+    Files, Table, TableError, arrow_file,
     compression::compressed,
     error::Shown,
+    excel, parquet,
     publish::publish,
     read::{Work, compressed_inside, unknown_format},
 };
@@ -54,6 +48,10 @@ pub(crate) fn write(
     if compression.is_some() && !format.is_text() {
         return Err(compressed_inside(path));
     }
+    if format == Format::Excel && !path.to_ascii_lowercase().ends_with(".xlsx") {
+        let message = format!("`{path}`: a workbook is written as `.xlsx` and nothing else");
+        return Err(TableError::refused("unwritable", message));
+    }
     let target = files.target(path)?;
     let by_default = CsvWriting::default();
     let csv = writing.step.csv.as_ref().unwrap_or(&by_default);
@@ -62,14 +60,16 @@ pub(crate) fn write(
             Format::Csv => write_csv(table, csv, output, work),
             Format::Json => write_json::<JsonArray>(table, output, work),
             Format::Ndjson => write_json::<LineDelimited>(table, output, work),
-            Format::Parquet => write_parquet(table, output, work),
+            Format::Parquet => parquet::write(table, output, work),
+            Format::Arrow => arrow_file::write(table, output, work),
+            Format::Excel => excel::write(table, &target.folder, output, work),
         })
     })?;
     Ok(Written { format, bytes })
 }
 
 /// Where the bytes of a file go.
-type Output<'a> = &'a mut (dyn Write + Send);
+pub(super) type Output<'a> = &'a mut (dyn Write + Send);
 
 /// Missing values are empty fields. Lists and structs have no place in CSV.
 fn write_csv(
@@ -122,23 +122,7 @@ fn write_json<F: JsonFormat>(
     finished.map_err(|error| unwritable(error.to_string()))
 }
 
-fn write_parquet(table: &Table, output: Output<'_>, work: &Work) -> Result<(), TableError> {
-    let properties = WriterProperties::builder()
-        .set_compression(basic::Compression::ZSTD(ZstdLevel::default()))
-        .build();
-    let unwritable =
-        |error: datafusion::parquet::errors::ParquetError| unwritable(error.to_string());
-    let schema = table.schema().clone();
-    let mut writer = ArrowWriter::try_new(output, schema, Some(properties)).map_err(unwritable)?;
-    for batch in table.batches() {
-        work.check()?;
-        writer.write(batch).map_err(unwritable)?;
-    }
-    writer.close().map_err(unwritable)?;
-    Ok(())
-}
-
-fn unwritable(message: String) -> TableError {
+pub(super) fn unwritable(message: String) -> TableError {
     TableError::refused("unwritable", message)
 }
 

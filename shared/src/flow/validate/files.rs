@@ -18,11 +18,19 @@ pub(super) fn check_read(read: &ReadStep, path: &Path, findings: &mut Vec<Findin
     let format = read.format.or_else(|| Format::of_path(&read.path));
     if let Some(csv) = &read.csv {
         let path = path.member("csv");
-        check_is_csv(format, &path, findings);
+        check_is(Format::Csv, format, &path, findings);
         check_marks(csv.delimiter.byte(), csv.quote.byte(), &path, findings);
         if csv.nulls.len() > NULLS_MAX {
             let message = format!("at most {NULLS_MAX} words can stand for a missing value");
             findings.push(Finding::new(path.member("nulls"), message));
+        }
+    }
+    if let Some(excel) = &read.excel {
+        let path = path.member("excel");
+        check_is(Format::Excel, format, &path, findings);
+        if excel.header_row == Some(0) {
+            let message = "rows are counted from 1";
+            findings.push(Finding::new(path.member("header_row"), message));
         }
     }
     check_rejects(read, path, findings);
@@ -33,8 +41,15 @@ pub(super) fn check_read(read: &ReadStep, path: &Path, findings: &mut Vec<Findin
     if columns.is_empty() {
         findings.push(Finding::new(path.clone(), "must have at least one column"));
     }
-    if format == Some(Format::Parquet) {
-        let message = "a Parquet file says itself which columns it has";
+    if let Some(format) = format
+        && format.is_typed()
+    {
+        let name = if format == Format::Arrow {
+            "an Arrow"
+        } else {
+            "a Parquet"
+        };
+        let message = format!("{name} file says itself which columns it has");
         findings.push(Finding::new(path, message));
     }
 }
@@ -45,7 +60,7 @@ pub(super) fn check_write(write: &WriteStep, path: &Path, findings: &mut Vec<Fin
     let format = write.format.or_else(|| Format::of_path(&write.path));
     if let Some(csv) = &write.csv {
         let path = path.member("csv");
-        check_is_csv(format, &path, findings);
+        check_is(Format::Csv, format, &path, findings);
         check_marks(
             csv.delimiter.byte(),
             Some(csv.quote.byte()),
@@ -81,9 +96,13 @@ fn check_rejects(read: &ReadStep, path: &Path, findings: &mut Vec<Finding>) {
     }
 }
 
-fn check_is_csv(format: Option<Format>, path: &Path, findings: &mut Vec<Finding>) {
-    if format.is_some_and(|format| format != Format::Csv) {
-        let message = "has a meaning for CSV files only, and this is another format";
+fn check_is(wanted: Format, format: Option<Format>, path: &Path, findings: &mut Vec<Finding>) {
+    if format.is_some_and(|format| format != wanted) {
+        let files = match wanted {
+            Format::Excel => "workbooks",
+            _ => "CSV files",
+        };
+        let message = format!("has a meaning for {files} only, and this is another format");
         findings.push(Finding::new(path.clone(), message));
     }
 }
@@ -121,7 +140,7 @@ fn check_path(
     if format.is_some() || (is_open && !is_needed_now) {
         return;
     }
-    let message = "the ending does not tell the format: end with `.csv`, `.json`, `.ndjson` or \
-                   `.parquet`, or give `format`";
+    let message = "the ending does not tell the format: end with `.csv`, `.json`, `.ndjson`, \
+                   `.parquet`, `.arrow` or `.xlsx`, or give `format`";
     findings.push(Finding::new(path.member("path"), message));
 }

@@ -462,8 +462,8 @@ steps:
   - { id: j, write: { path: 'out/{{ inputs.x }}.csv', from: a } }
   - { id: k, write: { path: 'out/{{ inputs.x }}', from: a, format: parquet } }
 ";
-        let untold = "the ending does not tell the format: end with `.csv`, `.json`, `.ndjson` or \
-                      `.parquet`, or give `format`";
+        let untold = "the ending does not tell the format: end with `.csv`, `.json`, `.ndjson`, \
+                      `.parquet`, `.arrow` or `.xlsx`, or give `format`";
         assert_problems(
             text,
             &[
@@ -490,6 +490,9 @@ steps:
   - { id: g, read: { path: in.csv, on_bad_row: reject, reject_limit: 0, rejects: { path: '' } } }
   - { id: h, write: { path: out.csv, from: a, csv: { quote: ',' } } }
   - { id: i, write: { path: out.ndjson.zst, from: a, csv: { header: false } } }
+  - { id: j, read: { path: in.xlsx, excel: { sheet: Orders, header_row: 0 } } }
+  - { id: k, read: { path: in.csv, excel: {} } }
+  - { id: l, read: { path: in.arrow, columns: { a: date } } }
 ";
         assert_problems(
             text,
@@ -504,6 +507,9 @@ steps:
                 "8:90 steps[5].read.rejects.path: must name a file",
                 "9:61 steps[6].write.csv.quote: must not be the delimiter as well",
                 "10:59 steps[7].write.csv: has a meaning for CSV files only, and this is another format",
+                "11:73 steps[8].read.excel.header_row: rows are counted from 1",
+                "12:43 steps[9].read.excel: has a meaning for workbooks only, and this is another format",
+                "13:47 steps[10].read.columns: an Arrow file says itself which columns it has",
             ],
         );
     }

@@ -17,7 +17,6 @@ use super::{
     Table, TableError,
     batches::{Batches, Columns},
     column::ColumnKind,
-    error::Shown,
     inferred::Inferred,
     read::Source,
     rejects::Rejects,
@@ -87,12 +86,7 @@ fn infer(
             columns = names.map(|name| (name, Inferred::Nothing)).collect();
         }
         let first = first.get_or_insert(&file.shown);
-        let unknown = rows.header.iter().find(|name| !columns.contains_key(*name));
-        if let Some(name) = unknown {
-            let (file, name) = (&file.shown, Shown(name));
-            let message = format!("{file}: column {name} is not in {first}, which is read with it");
-            return Err(TableError::refused("columns_differ", message));
-        }
+        rows.names_of_file().check_known(&columns, first)?;
         let places = rows.places(columns.keys())?;
         loop {
             match rows.advance()? {

@@ -10,7 +10,7 @@ use millstream_shared::flow::step::{CsvReading, Encoding};
 
 use crate::tables::{
     TableError,
-    batches::{COLUMNS_MAX, Columns},
+    batches::{COLUMNS_MAX, Columns, Header},
     error::Shown,
     files::{Input, SourceFile},
     read::Work,
@@ -134,18 +134,15 @@ impl<'a> Rows<'a> {
         if self.header.is_empty() {
             return Ok(Vec::new());
         }
-        let place = |name: &String| {
-            let place = self.header.iter().position(|header| header == name);
-            place.ok_or_else(|| {
-                let (file, name) = (&self.file.shown, Shown(name));
-                let there = self.header.join(", ");
-                TableError::refused(
-                    "no_such_column",
-                    format!("{file}: there is no column {name}, only {there}"),
-                )
-            })
-        };
-        wanted.map(place).collect()
+        self.names_of_file().places(wanted)
+    }
+
+    /// The names of its columns, to compare with those of others.
+    pub(super) fn names_of_file(&self) -> Header<'_> {
+        Header {
+            names: &self.header,
+            file: &self.file.shown,
+        }
     }
 
     /// Goes to the next row.
