@@ -88,6 +88,11 @@ pub struct WriteStep {
     /// How rows stand in a CSV file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csv: Option<CsvWriting>,
+    /// Columns by whose values the rows are spread over folders below `path`,
+    /// such as `country=NO/part.parquet`. The folder at `path` is replaced as
+    /// a whole. `format` must be given then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition_by: Vec<String>,
 }
 
 /// How rows stand in a file.
@@ -113,6 +118,18 @@ impl Format {
     /// compressed inside.
     pub fn is_text(self) -> bool {
         matches!(self, Self::Csv | Self::Json | Self::Ndjson)
+    }
+
+    /// The ending of its files, without the dot.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Json => "json",
+            Self::Ndjson => "ndjson",
+            Self::Parquet => "parquet",
+            Self::Arrow => "arrow",
+            Self::Excel => "xlsx",
+        }
     }
 
     /// Whether its files bring the types of their columns.

@@ -14,7 +14,8 @@ use super::{
     column::{Column, ColumnKind},
     error::Shown,
     inferred::Inferred,
-    memory::{Budget, Collector},
+    memory::Collector,
+    read::Source,
 };
 
 /// The columns of a table, by name and in order.
@@ -83,7 +84,7 @@ impl Batches {
     const BYTES_MAX: usize = 8 << 20;
 
     /// An empty table with these columns.
-    pub(super) fn new(budget: &Budget, columns: &Columns) -> Result<Self, TableError> {
+    pub(super) fn new(source: &Source<'_>, columns: &Columns) -> Result<Self, TableError> {
         let field = |(name, kind): (&String, &ColumnKind)| Field::new(name, kind.data_type(), true);
         let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
         let builders = columns
@@ -96,9 +97,16 @@ impl Batches {
             kept: Vec::new(),
             rows: 0,
             bytes: 0,
-            table: Collector::new(budget, Arc::clone(&schema)),
+            table: Collector::of_files(&source.work.budget, &schema, &source.partitions),
             schema,
         })
+    }
+
+    /// From here on rows come from the file at this position.
+    pub(super) fn start_file(&mut self, file: usize) -> Result<(), TableError> {
+        self.flush()?;
+        self.table.start_file(file);
+        Ok(())
     }
 
     /// Puts a value into a column of the row under construction, or says what

@@ -231,7 +231,8 @@ mod tests {
     #[test]
     fn a_file_made_to_fill_the_memory_is_refused_and_named() {
         let place = Place::new();
-        let text = "a\n".to_owned() + &"1\n".repeat(40 << 20);
+        let line = "x".repeat(1 << 20) + "\n";
+        let text = "a\n".to_owned() + &line.repeat(70);
         let packed = zstd::encode_all(text.as_bytes(), 1).unwrap();
         fs::write(place.path("a.csv.zst"), packed).unwrap();
         assert_eq!(

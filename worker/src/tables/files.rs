@@ -135,8 +135,25 @@ impl Files {
         found.into_iter().map(source).collect()
     }
 
-    /// Where `path` is to be written.
+    /// Where the file `path` is to be written.
     pub(super) fn target(&self, path: &str) -> Result<TargetFile, TableError> {
+        let target = self.target_of_any_kind(path)?;
+        if target.whole().is_dir() {
+            return Err(outside(path, "it is a folder"));
+        }
+        Ok(target)
+    }
+
+    /// Where the folder `path` is to be written.
+    pub(super) fn target_folder(&self, path: &str) -> Result<TargetFile, TableError> {
+        let target = self.target_of_any_kind(path.trim_end_matches('/'))?;
+        if target.whole().is_file() {
+            return Err(outside(path, "it is a file, and a folder is to be written"));
+        }
+        Ok(target)
+    }
+
+    fn target_of_any_kind(&self, path: &str) -> Result<TargetFile, TableError> {
         let clean = self.clean(path)?;
         let last = path.rsplit('/').next().unwrap_or_default();
         let (Some(folder), Some(name), false) = (
@@ -147,9 +164,6 @@ impl Files {
             return Err(outside(path, "it does not name a file"));
         };
         let folder = self.within_as_far_as_it_exists(folder, path)?;
-        if folder.join(name).is_dir() {
-            return Err(outside(path, "it is a folder"));
-        }
         Ok(TargetFile {
             name: name.to_owned(),
             shown: self.shown(&folder.join(name)),
@@ -264,6 +278,13 @@ impl Files {
             .iter()
             .map(|folder| folder.display().to_string());
         folders.collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl TargetFile {
+    /// Its path, free of symbolic links as far as its folder exists.
+    pub(super) fn whole(&self) -> PathBuf {
+        self.folder.join(&self.name)
     }
 }
 

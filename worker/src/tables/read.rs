@@ -1,5 +1,7 @@
 //! Files into a table.
 
+use std::sync::Arc;
+
 use millstream_shared::flow::step::{ColumnType, Format, ReadStep};
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +14,7 @@ use super::{
     json::{self, Layout},
     memory::Budget,
     parquet,
+    partitions::Partitions,
     rejects::Rejects,
     typed,
 };
@@ -50,6 +53,8 @@ pub(super) struct Source<'a> {
     pub(super) files: &'a [SourceFile],
     /// The columns to take; all columns, with inferred types, when not given.
     pub(super) declared: Option<Columns>,
+    /// The columns that the folders of the files give.
+    pub(super) partitions: Arc<Partitions>,
     pub(super) step: &'a ReadStep,
     pub(super) work: &'a Work,
 }
@@ -79,13 +84,15 @@ pub(crate) fn read(files: &Files, reading: &Reading<'_>, work: &Work) -> Result<
     {
         return Err(compressed_inside(&file.shown));
     }
-    let declared = reading.step.columns.as_ref().map(|columns| {
+    let mut declared = reading.step.columns.as_ref().map(|columns| {
         let kind = |(name, kind): (&String, &ColumnType)| (name.clone(), ColumnKind::Plain(*kind));
         columns.iter().map(kind).collect::<Columns>()
     });
+    let partitions = Arc::new(Partitions::of(&files, declared.as_mut())?);
     let source = Source {
         files: &files,
         declared,
+        partitions,
         step: reading.step,
         work,
     };

@@ -33,17 +33,19 @@ pub(super) fn read(
     open: fn(&SourceFile) -> Result<Opened, TableError>,
 ) -> Result<Table, TableError> {
     let mut table: Option<(SchemaRef, Collector)> = None;
-    for file in source.files {
+    for (position, file) in source.files.iter().enumerate() {
         let mut opened = guarded(file, name, || open(file))?;
         let (schema, table) = match &mut table {
             Some((schema, table)) => (schema, table),
             None => {
                 let schema = columns(file, &opened.schema)?;
-                let collector = Collector::new(&source.work.budget, Arc::clone(&schema));
+                let collector =
+                    Collector::of_files(&source.work.budget, &schema, &source.partitions);
                 let (schema, collector) = table.insert((schema, collector));
                 (schema, collector)
             }
         };
+        table.start_file(position);
         let places = places(schema, &opened.schema, file, &source.files[0])?;
         while let Some(batch) = guarded(file, name, || Ok(opened.batches.next()))? {
             source.work.check()?;

@@ -1,6 +1,6 @@
 //! A table into a file.
 
-use std::io::Write;
+use std::{io::Write, path::Path};
 
 use datafusion::arrow::{
     array::RecordBatch,
@@ -13,8 +13,10 @@ use super::{
     Files, Table, TableError, arrow_file,
     compression::compressed,
     error::Shown,
-    excel, parquet,
-    publish::publish,
+    excel, parquet, partitions,
+    partitions::is_partition_by,
+    publish::{Draft, publish},
+    publish_folder::publish_folder,
     read::{Work, compressed_inside, unknown_format},
 };
 
@@ -48,24 +50,48 @@ pub(crate) fn write(
     if compression.is_some() && !format.is_text() {
         return Err(compressed_inside(path));
     }
+    let partition_by = &writing.step.partition_by;
+    if !partition_by.is_empty() {
+        let target = files.target_folder(path)?;
+        let is_ours = |name: &str, is_folder| is_folder && is_partition_by(partition_by, name);
+        let bytes = publish_folder(&target, writing.label, work, is_ours, |folder| {
+            let fill = |part: &Table, draft: &mut Draft<'_>| {
+                write_as(format, writing.step, part, folder, draft, work)
+            };
+            partitions::write(table, partition_by, folder, format.ending(), work, fill)
+        })?;
+        return Ok(Written { format, bytes });
+    }
     if format == Format::Excel && !path.to_ascii_lowercase().ends_with(".xlsx") {
         let message = format!("`{path}`: a workbook is written as `.xlsx` and nothing else");
         return Err(TableError::refused("unwritable", message));
     }
     let target = files.target(path)?;
-    let by_default = CsvWriting::default();
-    let csv = writing.step.csv.as_ref().unwrap_or(&by_default);
     let bytes = publish(&target, writing.label, work, |draft| {
-        compressed(draft, compression, |output| match format {
-            Format::Csv => write_csv(table, csv, output, work),
-            Format::Json => write_json::<JsonArray>(table, output, work),
-            Format::Ndjson => write_json::<LineDelimited>(table, output, work),
-            Format::Parquet => parquet::write(table, output, work),
-            Format::Arrow => arrow_file::write(table, output, work),
-            Format::Excel => excel::write(table, &target.folder, output, work),
+        compressed(draft, compression, |output| {
+            write_as(format, writing.step, table, &target.folder, output, work)
         })
     })?;
     Ok(Written { format, bytes })
+}
+
+/// Writes `table` as one file. `folder` is on the disk that it goes to.
+fn write_as(
+    format: Format,
+    step: &WriteStep,
+    table: &Table,
+    folder: &Path,
+    output: Output<'_>,
+    work: &Work,
+) -> Result<(), TableError> {
+    match format {
+        Format::Csv => write_csv(table, &step.csv.clone().unwrap_or_default(), output, work),
+        Format::Json => write_json::<JsonArray>(table, output, work),
+        Format::Ndjson => write_json::<LineDelimited>(table, output, work),
+        Format::Parquet => parquet::write(table, output, work),
+        Format::Arrow => arrow_file::write(table, output, work),
+        Format::Excel => excel::write(table, folder, output, work),
+    }
 }
 
 /// Where the bytes of a file go.

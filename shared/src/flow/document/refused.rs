@@ -19,7 +19,6 @@ const LATER: &[&str] = &[
     "check",
     "wait",
     "schedules",
-    "partition_by",
     "pages",
     "extract",
     "tables",

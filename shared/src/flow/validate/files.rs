@@ -9,6 +9,9 @@ use crate::flow::{
 /// The most words that can stand for a missing value.
 const NULLS_MAX: usize = 100;
 
+/// The most columns that folders are named after.
+const PARTITION_COLUMNS_MAX: usize = 10;
+
 /// The most rows that may be rejected.
 const REJECT_LIMIT_MAX: u32 = 100_000;
 
@@ -56,7 +59,11 @@ pub(super) fn check_read(read: &ReadStep, path: &Path, findings: &mut Vec<Findin
 
 /// Checks what a step says of the file that it writes.
 pub(super) fn check_write(write: &WriteStep, path: &Path, findings: &mut Vec<Finding>) {
-    check_path(&write.path, write.format, true, path, findings);
+    if write.partition_by.is_empty() {
+        check_path(&write.path, write.format, true, path, findings);
+    } else {
+        check_partitions(write, path, findings);
+    }
     let format = write.format.or_else(|| Format::of_path(&write.path));
     if let Some(csv) = &write.csv {
         let path = path.member("csv");
@@ -104,6 +111,32 @@ fn check_is(wanted: Format, format: Option<Format>, path: &Path, findings: &mut 
         };
         let message = format!("has a meaning for {files} only, and this is another format");
         findings.push(Finding::new(path.clone(), message));
+    }
+}
+
+fn check_partitions(write: &WriteStep, path: &Path, findings: &mut Vec<Finding>) {
+    if write.path.trim().is_empty() {
+        findings.push(Finding::new(path.member("path"), "must name a folder"));
+    }
+    if write.format.is_none() {
+        let message = "needs `format`, since `path` names a folder";
+        findings.push(Finding::new(path.member("partition_by"), message));
+    }
+    let path = path.member("partition_by");
+    let columns = &write.partition_by;
+    if columns.len() > PARTITION_COLUMNS_MAX {
+        let message = format!("at most {PARTITION_COLUMNS_MAX} columns");
+        findings.push(Finding::new(path.clone(), message));
+    }
+    for (index, column) in columns.iter().enumerate() {
+        let message = if column.is_empty() {
+            "must name a column"
+        } else if columns[..index].contains(column) {
+            "names a column twice"
+        } else {
+            continue;
+        };
+        findings.push(Finding::new(path.item(index), message));
     }
 }
 

@@ -37,8 +37,9 @@ pub(super) fn read(source: &Source<'_>, rejects: &mut Rejects) -> Result<Table, 
     };
     // A file without a header has the declared columns in their order.
     let names = source.declared.as_ref().filter(|_| !options.header);
-    let mut table = Batches::new(&source.work.budget, columns)?;
-    for file in source.files {
+    let mut table = Batches::new(source, columns)?;
+    for (position, file) in source.files.iter().enumerate() {
+        table.start_file(position)?;
         let mut rows = Rows::open(file, options, names, source.work)?;
         let places = rows.places(columns.keys())?;
         loop {

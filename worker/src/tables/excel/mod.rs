@@ -43,8 +43,9 @@ pub(super) fn read(source: &Source<'_>, rejects: &mut Rejects) -> Result<Table, 
             &inferred
         }
     };
-    let mut table = Batches::new(&source.work.budget, columns)?;
-    for file in source.files {
+    let mut table = Batches::new(source, columns)?;
+    for (position, file) in source.files.iter().enumerate() {
+        table.start_file(position)?;
         let named = Named::open(file, source)?;
         let places = named.header().places(columns.keys())?;
         for row in named.rows() {

@@ -47,9 +47,10 @@ pub(super) fn read(
             &inferred
         }
     };
-    let mut table = Batches::new(&source.work.budget, columns)?;
+    let mut table = Batches::new(source, columns)?;
     let mut met = vec![false; columns.len()];
-    for file in source.files {
+    for (position, file) in source.files.iter().enumerate() {
+        table.start_file(position)?;
         met.fill(false);
         let mut objects = 0u64;
         let mut items = Items::open(file, layout, source.work)?;
