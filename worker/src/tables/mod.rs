@@ -22,6 +22,8 @@ mod query;
 mod query_error;
 mod read;
 mod rejects;
+#[cfg(test)]
+mod round_trip_tests;
 mod settings;
 #[cfg(test)]
 mod tests;
