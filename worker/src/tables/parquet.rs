@@ -102,6 +102,16 @@ mod tests {
                 "{error}"
             );
         }
+        place.put("in.csv", "a,b\n1,x\n2,y\n");
+        let table = place.read("in.csv").unwrap();
+        place.write(&table, "b.parquet").unwrap();
+        let whole = std::fs::read(place.path("b.parquet")).unwrap();
+        for length in [3, whole.len() / 2, whole.len() - 1] {
+            std::fs::write(place.path("b.parquet"), &whole[..length]).unwrap();
+            let error = place.refusal("b.parquet");
+            let expected = "b.parquet is not a readable Parquet file";
+            assert!(error.starts_with(expected), "{error}");
+        }
         let error = place.refusal_as("a.parquet", &[("a", ColumnType::Integer)]);
         assert!(
             error.contains("`columns` cannot be given for Parquet and Arrow"),

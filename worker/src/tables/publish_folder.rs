@@ -42,12 +42,7 @@ pub(super) fn publish_folder<T>(
     work.check()?;
     // Somebody may have put something there while it was filled.
     check_ours(target, &is_ours)?;
-    if !place.exists() {
-        fs::rename(draft.path(), &place).map_err(failed)?;
-    } else if !exchange(draft.path(), &place).map_err(failed)? {
-        fs::rename(&place, &old).map_err(failed)?;
-        fs::rename(draft.path(), &place).map_err(failed)?;
-    }
+    replace(draft.path(), &place, &old, exchange).map_err(failed)?;
     sync_folder(&target.folder).map_err(failed)?;
     // What was there before lies now where the draft was, and goes with it.
     drop(draft);
@@ -55,6 +50,23 @@ pub(super) fn publish_folder<T>(
         fs::remove_dir_all(&old).map_err(failed)?;
     }
     Ok(filled)
+}
+
+/// Puts `draft` into `place`. What was there is at `draft` then, or at `old`.
+fn replace(
+    draft: &Path,
+    place: &Path,
+    old: &Path,
+    exchange: impl Fn(&Path, &Path) -> io::Result<bool>,
+) -> io::Result<()> {
+    if !place.exists() {
+        return fs::rename(draft, place);
+    }
+    if !exchange(draft, place)? {
+        fs::rename(place, old)?;
+        fs::rename(draft, place)?;
+    }
+    Ok(())
 }
 
 /// Puts back what an attempt before had taken away when it ended.
@@ -118,4 +130,71 @@ fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        path::PathBuf,
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
+
+    use super::*;
+
+    /// A folder with a folder of each of these names, which holds a file that
+    /// is called like it.
+    fn folders(names: &[&str]) -> (tempfile::TempDir, Vec<PathBuf>) {
+        let root = tempfile::tempdir().unwrap();
+        let folder = |name: &&str| {
+            let folder = root.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join(name), name).unwrap();
+            folder
+        };
+        let paths = names.iter().map(folder).collect();
+        (root, paths)
+    }
+
+    #[test]
+    fn a_file_system_without_exchange_gets_two_renames() {
+        let (root, paths) = folders(&["new", "place"]);
+        let old = root.path().join("old");
+        replace(&paths[0], &paths[1], &old, |_, _| Ok(false)).unwrap();
+        assert!(paths[1].join("new").exists());
+        assert!(old.join("place").exists());
+        assert!(!paths[0].exists());
+    }
+
+    #[test]
+    fn a_crash_between_two_renames_is_mended() {
+        let (root, paths) = folders(&["old"]);
+        let place = root.path().join("place");
+        repair(&place, &paths[0]).unwrap();
+        assert!(place.join("old").exists() && !paths[0].exists());
+
+        let (_root, paths) = folders(&["old", "place"]);
+        repair(&paths[1], &paths[0]).unwrap();
+        assert!(paths[1].join("place").exists() && !paths[0].exists());
+    }
+
+    #[test]
+    fn the_place_is_never_empty_while_it_is_replaced() {
+        let (root, paths) = folders(&["one", "place"]);
+        let old = root.path().join("old");
+        let is_done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let looking = scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    assert!(paths[1].is_dir(), "there was nothing in the place");
+                }
+            });
+            for _ in 0..500 {
+                replace(&paths[0], &paths[1], &old, exchange).unwrap();
+            }
+            is_done.store(true, Ordering::Relaxed);
+            looking.join().unwrap();
+        });
+        assert!(!old.exists(), "the names were not exchanged");
+    }
 }

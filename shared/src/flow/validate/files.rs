@@ -65,6 +65,15 @@ pub(super) fn check_write(write: &WriteStep, path: &Path, findings: &mut Vec<Fin
         check_partitions(write, path, findings);
     }
     let format = write.format.or_else(|| Format::of_path(&write.path));
+    let ending = write.path.rsplit_once('.').map(|(_, ending)| ending);
+    if format == Some(Format::Excel)
+        && write.partition_by.is_empty()
+        && !ending.is_some_and(|ending| ending.eq_ignore_ascii_case("xlsx"))
+        && !write.path.ends_with('}')
+    {
+        let message = "a workbook is written as `.xlsx` and nothing else";
+        findings.push(Finding::new(path.member("path"), message));
+    }
     if let Some(csv) = &write.csv {
         let path = path.member("csv");
         check_is(Format::Csv, format, &path, findings);

@@ -493,6 +493,7 @@ steps:
   - { id: j, read: { path: in.xlsx, excel: { sheet: Orders, header_row: 0 } } }
   - { id: k, read: { path: in.csv, excel: {} } }
   - { id: l, read: { path: in.arrow, columns: { a: date } } }
+  - { id: n, write: { path: out.ods, from: l } }
   - { id: m, write: { path: out, from: l, partition_by: [x, x, ''] } }
 ";
         assert_problems(
@@ -511,9 +512,10 @@ steps:
                 "11:73 steps[8].read.excel.header_row: rows are counted from 1",
                 "12:43 steps[9].read.excel: has a meaning for workbooks only, and this is another format",
                 "13:47 steps[10].read.columns: an Arrow file says itself which columns it has",
-                "14:57 steps[11].write.partition_by: needs `format`, since `path` names a folder",
-                "14:61 steps[11].write.partition_by[1]: names a column twice",
-                "14:64 steps[11].write.partition_by[2]: must name a column",
+                "14:29 steps[11].write.path: a workbook is written as `.xlsx` and nothing else",
+                "15:57 steps[12].write.partition_by: needs `format`, since `path` names a folder",
+                "15:61 steps[12].write.partition_by[1]: names a column twice",
+                "15:64 steps[12].write.partition_by[2]: must name a column",
             ],
         );
     }
