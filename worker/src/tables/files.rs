@@ -36,6 +36,8 @@ pub(super) struct SourceFile {
     path: PathBuf,
     /// Its name in errors: relative to the first folder where it lies there.
     pub(super) shown: String,
+    /// Its path within the folder that steps may touch.
+    pub(super) inside: String,
     pub(super) bytes: u64,
 }
 
@@ -257,7 +259,10 @@ impl Files {
                 format!("`{shown}` is not a file"),
             ));
         }
+        let inside = |folder: &PathBuf| path.strip_prefix(folder).ok();
+        let inside = self.folders.iter().find_map(inside).unwrap_or(&path);
         Ok(SourceFile {
+            inside: inside.to_string_lossy().into_owned(),
             path,
             shown: shown.to_owned(),
             bytes: facts.len(),

@@ -1,6 +1,9 @@
 //! What the tests of tables share: a folder with files, and tables as text.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use millstream_shared::flow::step::{ColumnType, Format, ReadStep, WriteStep};
@@ -22,9 +25,20 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let files = Files::new(&[folder.path().to_owned()]).unwrap();
+        Self::with(folder, files)
+    }
+
+    /// A place whose steps may touch another folder.
+    pub(super) fn within(folder: &Path) -> Self {
+        let files = Files::new(&[folder.to_owned()]).unwrap();
+        Self::with(tempfile::tempdir().unwrap(), files)
+    }
+
+    fn with(folder: tempfile::TempDir, files: Files) -> Self {
         let size = ByteSize::of(64 << 20);
         Self {
-            files: Files::new(&[folder.path().to_owned()]).unwrap(),
+            files,
             work: Work {
                 budget: Budget::new(size, size),
                 cancelled: CancellationToken::new(),

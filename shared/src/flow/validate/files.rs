@@ -13,7 +13,7 @@ const NULLS_MAX: usize = 100;
 const PARTITION_COLUMNS_MAX: usize = 10;
 
 /// The most rows that may be rejected.
-const REJECT_LIMIT_MAX: u32 = 100_000;
+const REJECT_LIMIT_MAX: u32 = 10_000;
 
 /// Checks what a step says of the files that it reads.
 pub(super) fn check_read(read: &ReadStep, path: &Path, findings: &mut Vec<Finding>) {

@@ -505,7 +505,7 @@ steps:
                  the others are compressed inside",
                 "7:50 steps[4].read.reject_limit: has a meaning only with `on_bad_row: reject`",
                 "7:62 steps[4].read.rejects: has a meaning only with `on_bad_row: reject`",
-                "8:70 steps[5].read.reject_limit: must be from 1 to 100000",
+                "8:70 steps[5].read.reject_limit: must be from 1 to 10000",
                 "8:90 steps[5].read.rejects.path: must name a file",
                 "9:61 steps[6].write.csv.quote: must not be the delimiter as well",
                 "10:59 steps[7].write.csv: has a meaning for CSV files only, and this is another format",

@@ -186,6 +186,18 @@ mod tests {
     }
 
     #[test]
+    fn folders_above_those_that_steps_may_touch_give_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("env=prod");
+        fs::create_dir_all(folder.join("a=1")).unwrap();
+        fs::write(folder.join("a=1/x.csv"), "n\n1\n").unwrap();
+        let place = Place::within(&folder);
+        let path = folder.join("a=1/x.csv");
+        let path = path.to_str().unwrap();
+        assert_eq!(place.shown(path), ["n: Int64, a: Int64", "1 1"]);
+    }
+
+    #[test]
     fn what_cannot_name_folders_is_refused() {
         let place = Place::new();
         place.put("in.csv", "a,b\n1.5,x\n");

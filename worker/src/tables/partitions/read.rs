@@ -34,8 +34,10 @@ impl Partitions {
         files: &[SourceFile],
         declared: Option<&mut Columns>,
     ) -> Result<Self, TableError> {
-        let named: Vec<Vec<(String, Option<String>)>> =
-            files.iter().map(|file| named_values(&file.shown)).collect();
+        let named: Vec<Vec<(String, Option<String>)>> = files
+            .iter()
+            .map(|file| named_values(&file.inside))
+            .collect();
         let names = |file: &[(String, Option<String>)]| -> Vec<String> {
             file.iter().map(|(name, _)| name.clone()).collect()
         };
