@@ -1,13 +1,17 @@
 //! Files in Arrow's own format, which hold a table as it is in memory.
 
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::{
+    fs::File,
+    io::{BufReader, Read, Seek, SeekFrom},
+    ops::Range,
+};
 
 use datafusion::arrow::{
     error::ArrowError,
     ipc::{
         Block, CompressionType,
         reader::{FileReader, read_footer_length},
-        root_as_footer,
+        root_as_footer, root_as_message,
         writer::{FileWriter, IpcWriteOptions},
     },
 };
@@ -25,10 +29,12 @@ pub(super) const NAME: &str = "Arrow";
 /// The bytes behind the footer: its length, and the mark of the format.
 const TAIL_BYTES: u64 = 10;
 
+const CUT_OFF: &str = "it is cut off or damaged";
+
 /// Opens `file`.
-pub(super) fn open(file: &SourceFile) -> Result<Opened, TableError> {
+pub(super) fn open(file: &SourceFile, work: &Work) -> Result<Opened, TableError> {
     let unreadable = |error: ArrowError| file.unreadable(NAME, &error);
-    check_blocks(file)?;
+    Parts::of(file, work)?.check()?;
     let input = BufReader::new(file.open_plain()?);
     let reader = FileReader::try_new(input, None).map_err(unreadable)?;
     Ok(Opened {
@@ -37,34 +43,111 @@ pub(super) fn open(file: &SourceFile) -> Result<Opened, TableError> {
     })
 }
 
-/// Checks that what the footer names lies within the file: its reader would
-/// take memory for it before it looks.
-fn check_blocks(file: &SourceFile) -> Result<(), TableError> {
-    let cut_off = || file.unreadable(NAME, &"it is cut off or damaged");
-    let failed = |error| file.failed("reading", error);
-    let mut input = file.open_plain()?;
-    let mut tail = [0; TAIL_BYTES as usize];
-    let footer_end = file.bytes.checked_sub(TAIL_BYTES).ok_or_else(cut_off)?;
-    input.seek(SeekFrom::Start(footer_end)).map_err(failed)?;
-    input.read_exact(&mut tail).map_err(failed)?;
-    let length = read_footer_length(tail).map_err(|error| file.unreadable(NAME, &error))?;
-    let start = footer_end.checked_sub(length as u64).ok_or_else(cut_off)?;
-    let mut footer = vec![0; length];
-    input.seek(SeekFrom::Start(start)).map_err(failed)?;
-    input.read_exact(&mut footer).map_err(failed)?;
-    let footer = root_as_footer(&footer).map_err(|error| file.unreadable(NAME, &error))?;
-    let is_within = |block: &Block| {
-        let offset = u64::try_from(block.offset()).ok()?;
-        let metadata = u64::try_from(block.metaDataLength()).ok()?;
-        let body = u64::try_from(block.bodyLength()).ok()?;
-        let end = offset.checked_add(metadata)?.checked_add(body)?;
-        (end <= start).then_some(())
-    };
-    let blocks = [footer.recordBatches(), footer.dictionaries()];
-    let mut blocks = blocks.into_iter().flatten().flatten();
-    match blocks.all(|block| is_within(block).is_some()) {
-        true => Ok(()),
-        false => Err(cut_off()),
+/// The parts of a file that its footer names. Its reader takes as much memory
+/// as they say they need, so they are looked at before.
+struct Parts<'a> {
+    file: &'a SourceFile,
+    work: &'a Work,
+    input: File,
+    /// Where they end and the footer starts.
+    end: u64,
+    footer: Vec<u8>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(file: &'a SourceFile, work: &'a Work) -> Result<Self, TableError> {
+        let cut_off = || file.unreadable(NAME, &CUT_OFF);
+        let tail_start = file.bytes.checked_sub(TAIL_BYTES).ok_or_else(cut_off)?;
+        let mut parts = Self {
+            file,
+            work,
+            input: file.open_plain()?,
+            end: tail_start,
+            footer: Vec::new(),
+        };
+        let mut tail = [0; TAIL_BYTES as usize];
+        parts.read(tail_start, &mut tail)?;
+        let length = read_footer_length(tail).map_err(|error| file.unreadable(NAME, &error))?;
+        let start = tail_start.checked_sub(length as u64).ok_or_else(cut_off)?;
+        let mut footer = vec![0; length];
+        parts.read(start, &mut footer)?;
+        (parts.end, parts.footer) = (start, footer);
+        Ok(parts)
+    }
+
+    fn read(&mut self, start: u64, bytes: &mut [u8]) -> Result<(), TableError> {
+        let sought = self.input.seek(SeekFrom::Start(start));
+        let read = sought.and_then(|_| self.input.read_exact(bytes));
+        read.map_err(|error| self.file.failed("reading", error))
+    }
+
+    /// Checks that they lie within the file, and that none unpacks to more
+    /// than a table may take.
+    fn check(mut self) -> Result<(), TableError> {
+        let footer = std::mem::take(&mut self.footer);
+        let footer = root_as_footer(&footer);
+        let footer = footer.map_err(|error| self.file.unreadable(NAME, &error))?;
+        let parts = [footer.recordBatches(), footer.dictionaries()];
+        for part in parts.into_iter().flatten().flatten() {
+            self.work.check()?;
+            let file = self.file;
+            let cut_off = || file.unreadable(NAME, &CUT_OFF);
+            let body = self.body(part).ok_or_else(cut_off)?;
+            let start = u64::try_from(part.offset()).map_err(|_| cut_off())?;
+            let mut message = vec![0; (body.start - start) as usize];
+            self.read(start, &mut message)?;
+            let bytes = self.unpacked_bytes(&message, &body)?;
+            let limit = self.work.budget.table_size();
+            if bytes.max(body.end - body.start) > limit.bytes() {
+                let file = &file.shown;
+                let message = format!(
+                    "{file}: a part of it takes more than the {limit} of memory that --table-size allows, or it is damaged"
+                );
+                return Err(TableError::refused("bad_file", message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the rows of a part lie, if they do.
+    fn body(&self, part: &Block) -> Option<Range<u64>> {
+        let offset = u64::try_from(part.offset()).ok()?;
+        let metadata = u64::try_from(part.metaDataLength()).ok()?;
+        let start = offset.checked_add(metadata)?;
+        let end = start.checked_add(u64::try_from(part.bodyLength()).ok()?)?;
+        (end <= self.end).then_some(start..end)
+    }
+
+    /// How much a part says that it unpacks to; nothing where it is not
+    /// compressed, or not told by its `message`, which its reader tells then.
+    fn unpacked_bytes(&mut self, message: &[u8], body: &Range<u64>) -> Result<u64, TableError> {
+        let head = if message.starts_with(&[0xff; 4]) {
+            8
+        } else {
+            4
+        };
+        let Some(Ok(message)) = message.get(head..).map(root_as_message) else {
+            return Ok(0);
+        };
+        let dictionary = message.header_as_dictionary_batch();
+        let rows = message
+            .header_as_record_batch()
+            .or_else(|| dictionary.and_then(|dictionary| dictionary.data()));
+        let buffers = rows.filter(|rows| rows.compression().is_some());
+        let buffers = buffers.and_then(|rows| rows.buffers());
+        let mut bytes: u64 = 0;
+        for buffer in buffers.into_iter().flatten() {
+            let start = body.start.saturating_add_signed(buffer.offset());
+            if buffer.length() < 8 || start.saturating_add(8) > body.end {
+                continue;
+            }
+            let mut size = [0; 8];
+            self.read(start, &mut size)?;
+            // A negative one says that it is not compressed.
+            let size = u64::try_from(i64::from_le_bytes(size)).unwrap_or(0);
+            bytes = bytes.saturating_add(size);
+        }
+        Ok(bytes)
     }
 }
 
@@ -119,13 +202,26 @@ mod tests {
             let expected = "a.arrow is not a readable Arrow file";
             assert!(error.to_string().starts_with(expected), "{error}");
         }
-        // Whatever byte is wrong, the worker goes on.
-        for place_of_byte in 0..whole.len() {
-            let mut damaged = whole.clone();
-            damaged[place_of_byte] ^= 0x55;
-            fs::write(place.path("a.arrow"), &damaged).unwrap();
-            if let Err(error) = place.read("a.arrow") {
-                assert_eq!(error.code(), "bad_file", "{error}");
+    }
+
+    #[test]
+    fn whatever_byte_is_wrong_the_worker_goes_on() {
+        let place = Place::new();
+        let rows: String = (0..3000)
+            .map(|n| format!("{},same text\n", n % 7))
+            .collect();
+        for text in ["a,b\n1,x\n2,y\n", &format!("a,b\n{rows}")] {
+            place.put("in.csv", text);
+            let table = place.read("in.csv").unwrap();
+            place.write(&table, "out.arrow").unwrap();
+            let whole = fs::read(place.path("out.arrow")).unwrap();
+            for index in 0..whole.len() {
+                let mut damaged = whole.clone();
+                damaged[index] ^= 0x15;
+                fs::write(place.path("a.arrow"), &damaged).unwrap();
+                if let Err(error) = place.read("a.arrow") {
+                    assert!(!error.is_retriable(), "{error}");
+                }
             }
         }
     }

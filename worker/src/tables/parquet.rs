@@ -18,7 +18,7 @@ use super::{
 pub(super) const NAME: &str = "Parquet";
 
 /// Opens `file`.
-pub(super) fn open(file: &SourceFile) -> Result<Opened, TableError> {
+pub(super) fn open(file: &SourceFile, _: &Work) -> Result<Opened, TableError> {
     let unreadable = |error: ParquetError| file.unreadable(NAME, &error);
     let reader = ParquetRecordBatchReaderBuilder::try_new(file.open_plain()?);
     let reader = reader.map_err(unreadable)?;

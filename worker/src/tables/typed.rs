@@ -12,8 +12,12 @@ use datafusion::arrow::{
 };
 
 use super::{
-    Table, TableError, batches::COLUMNS_MAX, error::Shown, files::SourceFile, memory::Collector,
-    read::Source,
+    Table, TableError,
+    batches::COLUMNS_MAX,
+    error::Shown,
+    files::SourceFile,
+    memory::Collector,
+    read::{Source, Work},
 };
 
 /// The most rows that are taken out of a file at once, where that can be said.
@@ -30,11 +34,11 @@ pub(super) struct Opened {
 pub(super) fn read(
     source: &Source<'_>,
     name: &str,
-    open: fn(&SourceFile) -> Result<Opened, TableError>,
+    open: fn(&SourceFile, &Work) -> Result<Opened, TableError>,
 ) -> Result<Table, TableError> {
     let mut table: Option<(SchemaRef, Collector)> = None;
     for (position, file) in source.files.iter().enumerate() {
-        let mut opened = guarded(file, name, || open(file))?;
+        let mut opened = guarded(file, name, || open(file, source.work))?;
         let (schema, table) = match &mut table {
             Some((schema, table)) => (schema, table),
             None => {
