@@ -203,26 +203,4 @@ mod tests {
             assert!(error.to_string().starts_with(expected), "{error}");
         }
     }
-
-    #[test]
-    fn whatever_byte_is_wrong_the_worker_goes_on() {
-        let place = Place::new();
-        let rows: String = (0..3000)
-            .map(|n| format!("{},same text\n", n % 7))
-            .collect();
-        for text in ["a,b\n1,x\n2,y\n", &format!("a,b\n{rows}")] {
-            place.put("in.csv", text);
-            let table = place.read("in.csv").unwrap();
-            place.write(&table, "out.arrow").unwrap();
-            let whole = fs::read(place.path("out.arrow")).unwrap();
-            for index in 0..whole.len() {
-                let mut damaged = whole.clone();
-                damaged[index] ^= 0x15;
-                fs::write(place.path("a.arrow"), &damaged).unwrap();
-                if let Err(error) = place.read("a.arrow") {
-                    assert!(!error.is_retriable(), "{error}");
-                }
-            }
-        }
-    }
 }

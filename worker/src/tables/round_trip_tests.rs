@@ -1,6 +1,6 @@
 //! Whatever a table holds comes back from every format as it was.
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 use datafusion::arrow::{
     array::RecordBatch,
@@ -230,4 +230,35 @@ fn every_table_that_a_workbook_can_hold_outlives_it() {
             Ok(())
         })
         .unwrap();
+}
+
+#[test]
+fn whatever_byte_of_a_file_is_wrong_the_worker_goes_on() {
+    let place = Place::new();
+    let rows: String = (0..3000)
+        .map(|n| format!("{},same text\n", n % 7))
+        .collect();
+    for text in ["a,b\n1,x\n2,y\n", &format!("a,b\n{rows}")] {
+        place.put("in.csv", text);
+        let table = place.read("in.csv").unwrap();
+        for (ending, stride) in [
+            ("arrow", 3),
+            ("parquet", 5),
+            ("csv.zst", 11),
+            ("csv.gz", 11),
+            ("xlsx", 501),
+        ] {
+            let file = format!("damaged.{ending}");
+            place.write(&table, &file).unwrap();
+            let whole = fs::read(place.path(&file)).unwrap();
+            for index in (0..whole.len()).step_by(stride) {
+                let mut damaged = whole.clone();
+                damaged[index] ^= 0x15;
+                fs::write(place.path(&file), &damaged).unwrap();
+                if let Err(error) = place.read(&file) {
+                    assert!(!error.is_retriable(), "{file}: {error}");
+                }
+            }
+        }
+    }
 }
