@@ -13,6 +13,7 @@ mod durability;
 mod failover;
 mod faults;
 mod flows;
+mod guide;
 mod isolation;
 mod keys;
 mod leases;

@@ -3,11 +3,14 @@
 //! Everything here is pure: no async, no Redis, no clock. A [`Flow`] comes
 //! from [`Flow::parse`], so one that exists has been validated.
 
+mod csv;
 mod document;
 pub mod expression;
+mod files;
 mod finding;
 pub mod graph;
 pub mod inputs;
+mod rules;
 pub mod schema;
 pub mod secrets;
 mod sql;

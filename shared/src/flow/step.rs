@@ -7,6 +7,14 @@ use serde_json::Value;
 
 use crate::{duration::Span, id::StepId, retry::RetryPolicy};
 
+pub use super::{
+    csv::{CsvReading, CsvWriting, Encoding},
+    files::{
+        ColumnType, Compression, ExcelReading, Format, OnBadRow, ReadStep, RejectsFile, WriteStep,
+    },
+    rules::{CheckStep, ColumnRules, OnViolation, RowCount},
+};
+
 /// One part of a flow.
 ///
 /// In a flow's text a step is one map: the members below and exactly one
@@ -162,163 +170,4 @@ pub enum OnCrash {
     Repeat,
     /// The run fails, so that a person decides.
     Hold,
-}
-
-/// Files to read into a table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ReadStep {
-    /// A template; relative to the first folder of `MILLSTREAM_FILES`; `*`,
-    /// `?`, `[…]` and `**` match several files, read in the order of their names.
-    pub path: String,
-    /// What the files hold; it follows from their ending when not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<Format>,
-    /// The columns of a CSV, JSON or NDJSON file with their types; inferred
-    /// from the whole of the data when not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub columns: Option<IndexMap<String, ColumnType>>,
-    /// What happens to a row that does not fit.
-    #[serde(default)]
-    pub on_bad_row: OnBadRow,
-}
-
-/// A table to write into a file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WriteStep {
-    /// A template; relative to the first folder of `MILLSTREAM_FILES`.
-    pub path: String,
-    /// The step whose table is written.
-    pub from: StepId,
-    /// What the file holds; it follows from its ending when not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<Format>,
-}
-
-/// Rules that a table must keep.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CheckStep {
-    /// The step whose table is looked at.
-    pub table: StepId,
-    /// How many rows it must have.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rows: Option<RowCount>,
-    /// What must hold for the values of its columns.
-    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
-    pub columns: IndexMap<String, ColumnRules>,
-    /// A condition in SQL that every row must fulfil: `amount >= 0`. A row for
-    /// which it is neither true nor false does not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sql: Option<String>,
-    /// What follows where a rule is broken.
-    #[serde(default)]
-    pub on_violation: OnViolation,
-}
-
-/// How many rows a table must have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RowCount {
-    /// At least so many.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min: Option<u64>,
-    /// At most so many.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<u64>,
-}
-
-/// What must hold for the values of a column. All but `not_null` pass over
-/// values that are not there.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ColumnRules {
-    /// Every row has a value.
-    #[serde(default)]
-    pub not_null: bool,
-    /// No value stands twice.
-    #[serde(default)]
-    pub unique: bool,
-    /// No value is less: a number, a text, a day or a moment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min: Option<Value>,
-    /// No value is more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<Value>,
-    /// A regular expression that every value, as text, matches somewhere; `^` and
-    /// `$` stand for its ends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pattern: Option<String>,
-    /// Every value is one of these.
-    #[serde(default, rename = "in", skip_serializing_if = "Option::is_none")]
-    pub one_of: Option<Vec<Value>>,
-}
-
-/// What follows where a table breaks a rule.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnViolation {
-    /// The step fails.
-    #[default]
-    Fail,
-    /// The step succeeds, and its value says what is wrong.
-    Warn,
-}
-
-/// How rows stand in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Comma-separated values with a header line.
-    Csv,
-    /// One JSON array of objects.
-    Json,
-    /// One JSON object a line.
-    Ndjson,
-    /// Apache Parquet.
-    Parquet,
-}
-
-impl Format {
-    /// The format that a path's ending stands for.
-    pub fn of_path(path: &str) -> Option<Self> {
-        let (_, ending) = path.rsplit_once('.')?;
-        match ending.to_ascii_lowercase().as_str() {
-            "csv" => Some(Self::Csv),
-            "json" => Some(Self::Json),
-            "ndjson" | "jsonl" => Some(Self::Ndjson),
-            "parquet" => Some(Self::Parquet),
-            _ => None,
-        }
-    }
-}
-
-/// The type of a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ColumnType {
-    /// Text.
-    String,
-    /// A whole number of 64 bits.
-    Integer,
-    /// A floating-point number of 64 bits.
-    Number,
-    /// An exact number with 38 digits, 9 of them behind the point.
-    Decimal,
-    /// `true` or `false`.
-    Boolean,
-    /// A day: `2026-11-24`.
-    Date,
-    /// A moment: `2026-11-24T10:00:00Z`; without a zone it is UTC.
-    Datetime,
-}
-
-/// What happens to a row that does not fit its columns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnBadRow {
-    /// The step fails and names file, line and reason.
-    #[default]
-    Fail,
 }

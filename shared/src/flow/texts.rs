@@ -27,7 +27,13 @@ pub(crate) fn of_step<'a>(step: &'a Step, path: &Path) -> Vec<(Path, Text<'a>)> 
         StepKind::Set(values) => texts.members(values, &path.member("set")),
         StepKind::Http(http) => texts.http(http, &path.member("http")),
         StepKind::Command(command) => texts.command(command, &path.member("command")),
-        StepKind::Read(read) => texts.text(&read.path, path.member("read").member("path")),
+        StepKind::Read(read) => {
+            let path = path.member("read");
+            texts.text(&read.path, path.member("path"));
+            if let Some(rejects) = &read.rejects {
+                texts.text(&rejects.path, path.member("rejects").member("path"));
+            }
+        }
         StepKind::Write(write) => texts.text(&write.path, path.member("write").member("path")),
         // SQL is never a template, and neither are rules.
         StepKind::Sql(_) | StepKind::Check(_) => {}

@@ -1,33 +1,55 @@
 //! `read`: files into a table.
 
 use millstream_shared::flow::{expression, step::ReadStep};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{StepContext, StepError, StepOutput};
-use crate::tables::{self, Reading, TableError};
+use crate::tables::{self, Read, Reading, TableError};
+
+/// The most rejected rows that the value of a step names.
+const NAMED_REJECTS_MAX: usize = 100;
 
 /// Reads the files that the step names. Nothing is changed, so it can be
 /// repeated.
 pub(crate) async fn read(step: &ReadStep, context: &StepContext) -> Result<StepOutput, StepError> {
     let path = rendered(&step.path, context)?;
-    let (format, columns) = (step.format, step.columns.clone());
+    let rejects_path = match &step.rejects {
+        Some(rejects) => Some(rendered(&rejects.path, context)?),
+        None => None,
+    };
+    let label = format!("{}-{}", context.run, context.step);
+    let step = step.clone();
     let services = context.services.clone();
     let reading = context.services.tables.on_files(move |work| {
         let reading = Reading {
             path: &path,
-            format,
-            columns: columns.as_ref(),
+            step: &step,
+            rejects_path: rejects_path.as_deref(),
+            label: &label,
         };
         tables::read(&services.files, &reading, work)
     });
     let read = until_cancelled(context, reading).await?;
     Ok(StepOutput {
-        value: json!({ "files": read.files }),
+        value: value(&read),
         rows: Some(read.table.rows()),
         rows_in: None,
         bytes: Some(read.bytes),
         table: Some(read.table),
     })
+}
+
+/// What other steps can name of it. Rejected rows are in it only where the
+/// step may have some, and not more of them than a person looks at.
+fn value(read: &Read) -> Value {
+    let mut value = json!({ "files": read.files });
+    if let Some(rows) = read.rejects.rows() {
+        let named = rows.iter().take(NAMED_REJECTS_MAX);
+        let named =
+            named.map(|row| json!({ "file": row.file, "line": row.line, "reason": row.reason }));
+        value["rejected"] = json!({ "count": rows.len(), "rows": named.collect::<Value>() });
+    }
+    value
 }
 
 /// The text that `template` stands for.

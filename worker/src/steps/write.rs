@@ -24,14 +24,14 @@ pub(crate) async fn write(
         });
     };
     let rows = table.rows();
-    let format = step.format;
+    let step = step.clone();
     let label = format!("{}-{}", context.run, context.step);
     let services = context.services.clone();
     let shown = path.clone();
     let writing = context.services.tables.on_files(move |work| {
         let writing = Writing {
             path: &path,
-            format,
+            step: &step,
             label: &label,
         };
         tables::write(&services.files, &writing, &table, work)

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::{
-    array::{RecordBatch, RecordBatchOptions},
+    array::{BooleanArray, RecordBatch, RecordBatchOptions},
+    compute::filter_record_batch,
     datatypes::{Field, Schema, SchemaRef},
 };
 use indexmap::IndexMap;
@@ -12,7 +13,9 @@ use super::{
     Table, TableError,
     column::{Column, ColumnKind},
     error::Shown,
-    memory::{Budget, Collector},
+    inferred::Inferred,
+    memory::Collector,
+    read::Source,
 };
 
 /// The columns of a table, by name and in order.
@@ -21,6 +24,47 @@ pub(super) type Columns = IndexMap<String, ColumnKind>;
 /// The most columns that a file may have.
 pub(super) const COLUMNS_MAX: usize = 2_000;
 
+/// The names of the columns of one file, in their order.
+pub(super) struct Header<'a> {
+    pub(super) names: &'a [String],
+    /// The file, as its flow names it.
+    pub(super) file: &'a str,
+}
+
+impl Header<'_> {
+    /// Where in a row the `wanted` columns stand.
+    pub(super) fn places<'n>(
+        &self,
+        wanted: impl Iterator<Item = &'n String>,
+    ) -> Result<Vec<usize>, TableError> {
+        let place = |name: &String| {
+            let place = self.names.iter().position(|header| header == name);
+            place.ok_or_else(|| {
+                let there = self.names.join(", ");
+                let (file, name) = (self.file, Shown(name));
+                let message = format!("{file}: there is no column {name}, only {there}");
+                TableError::refused("no_such_column", message)
+            })
+        };
+        wanted.map(place).collect()
+    }
+
+    /// Checks that there are no other columns than in the `first` file.
+    pub(super) fn check_known(
+        &self,
+        columns: &IndexMap<String, Inferred>,
+        first: &str,
+    ) -> Result<(), TableError> {
+        let mut names = self.names.iter();
+        let Some(name) = names.find(|name| !columns.contains_key(*name)) else {
+            return Ok(());
+        };
+        let (file, name) = (self.file, Shown(name));
+        let message = format!("{file}: column {name} is not in {first}, which is read with it");
+        Err(TableError::refused("columns_differ", message))
+    }
+}
+
 /// A table that is filled row by row with texts.
 pub(super) struct Batches {
     names: Vec<String>,
@@ -28,6 +72,8 @@ pub(super) struct Batches {
     columns: Vec<Column>,
     /// Which columns have a value in the row under construction.
     filled: Vec<bool>,
+    /// Which rows stay; empty as long as all do.
+    kept: Vec<bool>,
     rows: usize,
     bytes: usize,
     table: Collector,
@@ -38,7 +84,7 @@ impl Batches {
     const BYTES_MAX: usize = 8 << 20;
 
     /// An empty table with these columns.
-    pub(super) fn new(budget: &Budget, columns: &Columns) -> Result<Self, TableError> {
+    pub(super) fn new(source: &Source<'_>, columns: &Columns) -> Result<Self, TableError> {
         let field = |(name, kind): (&String, &ColumnKind)| Field::new(name, kind.data_type(), true);
         let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
         let builders = columns
@@ -48,11 +94,19 @@ impl Batches {
             names: columns.keys().cloned().collect(),
             columns: builders.collect::<Result<_, _>>().map_err(fault)?,
             filled: vec![false; columns.len()],
+            kept: Vec::new(),
             rows: 0,
             bytes: 0,
-            table: Collector::new(budget, Arc::clone(&schema)),
+            table: Collector::of_files(&source.work.budget, &schema, &source.partitions),
             schema,
         })
+    }
+
+    /// From here on rows come from the file at this position.
+    pub(super) fn start_file(&mut self, file: usize) -> Result<(), TableError> {
+        self.flush()?;
+        self.table.start_file(file);
+        Ok(())
     }
 
     /// Puts a value into a column of the row under construction, or says what
@@ -67,13 +121,29 @@ impl Batches {
             return Ok(());
         };
         self.bytes += text.len();
-        self.columns[column]
-            .push(text)
-            .map_err(|reason| format!("column {}: {} {reason}", self.names[column], Shown(text)))
+        let pushed = self.columns[column].push(text);
+        pushed.map_err(|reason| {
+            self.columns[column].push_null();
+            format!("column {}: {} {reason}", self.names[column], Shown(text))
+        })
     }
 
     /// Ends the row under construction. Columns without a value have none.
     pub(super) fn end_row(&mut self) -> Result<(), TableError> {
+        if !self.kept.is_empty() {
+            self.kept.push(true);
+        }
+        self.close_row()
+    }
+
+    /// Takes the row under construction out again.
+    pub(super) fn drop_row(&mut self) -> Result<(), TableError> {
+        self.kept.resize(self.rows, true);
+        self.kept.push(false);
+        self.close_row()
+    }
+
+    fn close_row(&mut self) -> Result<(), TableError> {
         for (column, filled) in self.columns.iter_mut().zip(&mut self.filled) {
             if !std::mem::replace(filled, false) {
                 column.push_null();
@@ -103,7 +173,13 @@ impl Batches {
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
             .map_err(|error| fault(error.to_string()))?;
         (self.rows, self.bytes) = (0, 0);
-        self.table.push(batch)
+        let kept = std::mem::take(&mut self.kept);
+        if kept.is_empty() {
+            return self.table.push(batch);
+        }
+        let batch = filter_record_batch(&batch, &BooleanArray::from(kept));
+        self.table
+            .push(batch.map_err(|error| fault(error.to_string()))?)
     }
 }
 

@@ -2,12 +2,20 @@
 
 use std::{
     ffi::OsString,
+    fmt,
     fs::{self, File},
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read},
     path::{Component, Path, PathBuf},
 };
 
-use super::TableError;
+use millstream_shared::flow::step::{Compression, Encoding};
+
+use super::{
+    TableError,
+    compression::{Unreadable, decompressed},
+    encoding::decoded,
+    read::Work,
+};
 
 /// The most files that one step may read.
 const FILES_MAX: usize = 10_000;
@@ -28,8 +36,13 @@ pub(super) struct SourceFile {
     path: PathBuf,
     /// Its name in errors: relative to the first folder where it lies there.
     pub(super) shown: String,
+    /// Its path within the folder that steps may touch.
+    pub(super) inside: String,
     pub(super) bytes: u64,
 }
+
+/// The text of a file, whatever it is compressed with.
+pub(super) type Input = BufReader<Box<dyn Read>>;
 
 /// A file to write, which may exist; its folder may still be missing.
 pub(super) struct TargetFile {
@@ -124,8 +137,25 @@ impl Files {
         found.into_iter().map(source).collect()
     }
 
-    /// Where `path` is to be written.
+    /// Where the file `path` is to be written.
     pub(super) fn target(&self, path: &str) -> Result<TargetFile, TableError> {
+        let target = self.target_of_any_kind(path)?;
+        if target.whole().is_dir() {
+            return Err(outside(path, "it is a folder"));
+        }
+        Ok(target)
+    }
+
+    /// Where the folder `path` is to be written.
+    pub(super) fn target_folder(&self, path: &str) -> Result<TargetFile, TableError> {
+        let target = self.target_of_any_kind(path.trim_end_matches('/'))?;
+        if target.whole().is_file() {
+            return Err(outside(path, "it is a file, and a folder is to be written"));
+        }
+        Ok(target)
+    }
+
+    fn target_of_any_kind(&self, path: &str) -> Result<TargetFile, TableError> {
         let clean = self.clean(path)?;
         let last = path.rsplit('/').next().unwrap_or_default();
         let (Some(folder), Some(name), false) = (
@@ -136,9 +166,6 @@ impl Files {
             return Err(outside(path, "it does not name a file"));
         };
         let folder = self.within_as_far_as_it_exists(folder, path)?;
-        if folder.join(name).is_dir() {
-            return Err(outside(path, "it is a folder"));
-        }
         Ok(TargetFile {
             name: name.to_owned(),
             shown: self.shown(&folder.join(name)),
@@ -232,7 +259,10 @@ impl Files {
                 format!("`{shown}` is not a file"),
             ));
         }
+        let inside = |folder: &PathBuf| path.strip_prefix(folder).ok();
+        let inside = self.folders.iter().find_map(inside).unwrap_or(&path);
         Ok(SourceFile {
+            inside: inside.to_string_lossy().into_owned(),
             path,
             shown: shown.to_owned(),
             bytes: facts.len(),
@@ -256,24 +286,56 @@ impl Files {
     }
 }
 
+impl TargetFile {
+    /// Its path, free of symbolic links as far as its folder exists.
+    pub(super) fn whole(&self) -> PathBuf {
+        self.folder.join(&self.name)
+    }
+}
+
 impl SourceFile {
     const BUFFER_BYTES: usize = 256 << 10;
 
-    /// Opens it for reading text: a byte order mark is skipped.
-    pub(super) fn open(&self) -> Result<BufReader<File>, TableError> {
-        let mut input = BufReader::with_capacity(Self::BUFFER_BYTES, self.open_plain()?);
+    /// Opens it for reading text, which comes as UTF-8: it is decompressed
+    /// where its ending says so, and a byte order mark is skipped.
+    /// The second is how many bytes of it are skipped.
+    pub(super) fn open(&self, encoding: Encoding, work: &Work) -> Result<(Input, u64), TableError> {
+        let file = self.open_plain()?;
+        let bytes: Box<dyn Read> = match self.compression() {
+            None => Box::new(file),
+            Some(compression) => {
+                let opened = decompressed(file, self.bytes, compression, &work.budget);
+                opened.map_err(|error| self.failed("reading", error))?
+            }
+        };
+        let bytes = decoded(bytes, encoding);
+        let bytes = bytes.map_err(|error| self.failed("reading", error))?;
+        let mut input = BufReader::with_capacity(Self::BUFFER_BYTES, bytes);
         let start = input
             .fill_buf()
             .map_err(|error| self.failed("reading", error))?;
         if start.starts_with(b"\xef\xbb\xbf") {
             input.consume(3);
+            return Ok((input, 3));
         }
-        Ok(input)
+        Ok((input, 0))
+    }
+
+    /// How it is made smaller as a whole.
+    pub(super) fn compression(&self) -> Option<Compression> {
+        Compression::of_path(&self.shown)
     }
 
     /// Opens it for reading.
     pub(super) fn open_plain(&self) -> Result<File, TableError> {
         File::open(&self.path).map_err(|error| self.failed("opening", error))
+    }
+
+    /// It is not what its ending or its flow says.
+    pub(super) fn unreadable(&self, name: &str, error: &dyn fmt::Display) -> TableError {
+        let file = &self.shown;
+        let message = format!("{file} is not a readable {name} file: {error}");
+        TableError::refused("bad_file", message)
     }
 
     pub(super) fn failed(&self, doing: &str, error: io::Error) -> TableError {
@@ -282,6 +344,10 @@ impl SourceFile {
 }
 
 fn failed(path: &str, doing: &str, error: io::Error) -> TableError {
+    let cause = error.get_ref();
+    if let Some(cause) = cause.and_then(|cause| cause.downcast_ref::<Unreadable>()) {
+        return TableError::refused("bad_file", format!("{path}: {cause}"));
+    }
     TableError::io(format!("{doing} `{path}`"), error)
 }
 

@@ -10,7 +10,7 @@ use datafusion::{
     execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation},
 };
 
-use super::{ByteSize, Contents, Table, TableError};
+use super::{ByteSize, Contents, Table, TableError, partitions::Partitions};
 
 /// How much memory tables may take. A clone shares what is taken.
 #[derive(Clone, Debug)]
@@ -21,6 +21,11 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
+    /// How much memory one table may take.
+    pub(super) fn table_size(&self) -> ByteSize {
+        self.table_size
+    }
+
     /// Allows `table_size` to one table and `tables_memory` to all that are
     /// alive.
     pub(super) fn new(table_size: ByteSize, tables_memory: ByteSize) -> Self {
@@ -42,6 +47,9 @@ pub(super) struct Collector {
     /// Where the buffers lie that are counted, since batches may share some.
     counted: HashSet<usize>,
     held: MemoryReservation,
+    partitions: Option<Arc<Partitions>>,
+    /// Which file the rows come from that are pushed.
+    file: usize,
 }
 
 impl Collector {
@@ -55,7 +63,27 @@ impl Collector {
             bytes: 0,
             counted: HashSet::new(),
             held: MemoryConsumer::new("table").register(&budget.pool),
+            partitions: None,
+            file: 0,
         }
+    }
+
+    /// An empty table of rows from files with the columns `schema`, to which
+    /// the folders of these files add others.
+    pub(super) fn of_files(
+        budget: &Budget,
+        schema: &SchemaRef,
+        partitions: &Arc<Partitions>,
+    ) -> Self {
+        Self {
+            partitions: Some(Arc::clone(partitions)),
+            ..Self::new(budget, partitions.extended(schema))
+        }
+    }
+
+    /// From here on rows come from the file at this position.
+    pub(super) fn start_file(&mut self, file: usize) {
+        self.file = file;
     }
 
     /// Appends rows, or says that they do not fit.
@@ -63,6 +91,15 @@ impl Collector {
         if batch.num_rows() == 0 {
             return Ok(());
         }
+        let batch = match &self.partitions {
+            None => batch,
+            Some(partitions) => {
+                let extended = partitions.extend(batch, self.file, &self.schema);
+                extended.map_err(|error| TableError::Fault {
+                    message: error.to_string(),
+                })?
+            }
+        };
         let mut more = 0;
         for column in batch.columns() {
             more += uncounted_bytes(&column.to_data(), &mut self.counted);

@@ -1,24 +1,34 @@
 //! How rows live in the worker: tables in memory, the files they come from
 //! and go to, and the engine that makes tables out of tables.
 
+mod arrow_file;
 mod batches;
 mod column;
+mod compression;
 mod csv;
+mod encoding;
 mod engine;
 mod error;
+mod excel;
 mod files;
 mod inferred;
 mod json;
 mod look;
 mod memory;
 mod parquet;
+mod partitions;
 mod publish;
+mod publish_folder;
 mod query;
 mod query_error;
 mod read;
+mod rejects;
+#[cfg(test)]
+mod round_trip_tests;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod typed;
 mod value;
 mod write;
 
@@ -33,7 +43,7 @@ pub(crate) use engine::Engine;
 pub(crate) use error::TableError;
 pub(crate) use files::Files;
 pub(crate) use look::Kind;
-pub(crate) use read::{Reading, read};
+pub(crate) use read::{Read, Reading, read};
 pub use settings::TableSettings;
 
 use millstream_shared::byte_size::ByteSize;

@@ -1,121 +1,52 @@
-//! Parquet files, which bring their own columns and types.
+//! Parquet files.
 
-use std::{fs::File, sync::Arc};
-
-use datafusion::{
-    arrow::{
-        array::{RecordBatch, RecordBatchOptions},
-        datatypes::{DataType, Field, Schema, SchemaRef},
-    },
-    parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder,
+use datafusion::parquet::{
+    arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
+    basic::{Compression, ZstdLevel},
+    errors::ParquetError,
+    file::properties::WriterProperties,
 };
 
 use super::{
-    Table, TableError, batches::COLUMNS_MAX, error::Shown, files::SourceFile, memory::Collector,
+    Table, TableError,
+    files::SourceFile,
     read::Work,
+    typed::{BATCH_ROWS, Opened},
+    write::{Output, unwritable},
 };
 
-const BATCH_ROWS: usize = 8192;
+pub(super) const NAME: &str = "Parquet";
 
-/// Reads `files`, which must all have the same columns, into one table.
-pub(super) fn read(files: &[SourceFile], work: &Work) -> Result<Table, TableError> {
-    let mut table: Option<(SchemaRef, Collector)> = None;
-    for file in files {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file.open_plain()?)
-            .map_err(|error| unreadable(file, &error))?;
-        let (schema, table) = match &mut table {
-            Some((schema, table)) => (schema, table),
-            None => {
-                let schema = columns(file, reader.schema())?;
-                let collector = Collector::new(&work.budget, Arc::clone(&schema));
-                let (schema, collector) = table.insert((schema, collector));
-                (schema, collector)
-            }
-        };
-        let places = places(schema, reader.schema(), file, &files[0])?;
-        read_into(table, schema, &places, reader, file, work)?;
-    }
-    let table = table.ok_or_else(|| TableError::Fault {
-        message: "there was no file to read".to_owned(),
-    })?;
-    Ok(table.1.finish())
+/// Opens `file`.
+pub(super) fn open(file: &SourceFile, _: &Work) -> Result<Opened, TableError> {
+    let unreadable = |error: ParquetError| file.unreadable(NAME, &error);
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file.open_plain()?);
+    let reader = reader.map_err(unreadable)?;
+    Ok(Opened {
+        schema: reader.schema().clone(),
+        batches: Box::new(
+            reader
+                .with_batch_size(BATCH_ROWS)
+                .build()
+                .map_err(unreadable)?,
+        ),
+    })
 }
 
-fn read_into(
-    table: &mut Collector,
-    schema: &SchemaRef,
-    places: &[usize],
-    reader: ParquetRecordBatchReaderBuilder<File>,
-    file: &SourceFile,
-    work: &Work,
-) -> Result<(), TableError> {
-    let rows = reader.with_batch_size(BATCH_ROWS).build();
-    for batch in rows.map_err(|error| unreadable(file, &error))? {
+/// Writes `table` as one file.
+pub(super) fn write(table: &Table, output: Output<'_>, work: &Work) -> Result<(), TableError> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .build();
+    let unwritable = |error: ParquetError| unwritable(error.to_string());
+    let schema = table.schema().clone();
+    let mut writer = ArrowWriter::try_new(output, schema, Some(properties)).map_err(unwritable)?;
+    for batch in table.batches() {
         work.check()?;
-        let batch = batch.map_err(|error| unreadable(file, &error))?;
-        let columns = places.iter().map(|place| Arc::clone(batch.column(*place)));
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let batch =
-            RecordBatch::try_new_with_options(Arc::clone(schema), columns.collect(), &options);
-        table.push(batch.map_err(|error| unreadable(file, &error))?)?;
+        writer.write(batch).map_err(unwritable)?;
     }
+    writer.close().map_err(unwritable)?;
     Ok(())
-}
-
-/// The columns of a table: those of its first file, each of which may have
-/// missing values, since they may be missing in another file.
-fn columns(file: &SourceFile, schema: &Schema) -> Result<SchemaRef, TableError> {
-    if schema.fields().len() > COLUMNS_MAX {
-        return Err(TableError::refused(
-            "bad_file",
-            format!("{} has more than {COLUMNS_MAX} columns", file.shown),
-        ));
-    }
-    let field = |field: &Arc<Field>| Field::new(field.name(), field.data_type().clone(), true);
-    let fields: Vec<Field> = schema.fields().iter().map(field).collect();
-    Ok(Arc::new(Schema::new(fields)))
-}
-
-/// Where in `found` the columns of `wanted` stand.
-fn places(
-    wanted: &Schema,
-    found: &Schema,
-    file: &SourceFile,
-    first: &SourceFile,
-) -> Result<Vec<usize>, TableError> {
-    let differs = |reason: String| {
-        let file = &file.shown;
-        TableError::refused("columns_differ", format!("{file}: {reason}"))
-    };
-    let known = |field: &Arc<Field>| wanted.index_of(field.name()).is_ok();
-    if let Some(extra) = found.fields().iter().find(|field| !known(field)) {
-        let (name, first) = (Shown(extra.name()), &first.shown);
-        return Err(differs(format!(
-            "column {name} is not in {first}, which is read with it"
-        )));
-    }
-    let place = |field: &Arc<Field>| {
-        let (name, first) = (Shown(field.name()), &first.shown);
-        let place = found.index_of(field.name());
-        let place =
-            place.map_err(|_| differs(format!("there is no column {name}, which {first} has")))?;
-        let (expected, given): (&DataType, &DataType) =
-            (field.data_type(), found.field(place).data_type());
-        if expected != given {
-            return Err(differs(format!(
-                "column {name} is {given}, but {expected} in {first}, which is read with it"
-            )));
-        }
-        Ok(place)
-    };
-    wanted.fields().iter().map(place).collect()
-}
-
-fn unreadable(file: &SourceFile, error: &dyn std::fmt::Display) -> TableError {
-    TableError::refused(
-        "bad_file",
-        format!("{} is not a readable Parquet file: {error}", file.shown),
-    )
 }
 
 #[cfg(test)]
@@ -171,9 +102,19 @@ mod tests {
                 "{error}"
             );
         }
+        place.put("in.csv", "a,b\n1,x\n2,y\n");
+        let table = place.read("in.csv").unwrap();
+        place.write(&table, "b.parquet").unwrap();
+        let whole = std::fs::read(place.path("b.parquet")).unwrap();
+        for length in [3, whole.len() / 2, whole.len() - 1] {
+            std::fs::write(place.path("b.parquet"), &whole[..length]).unwrap();
+            let error = place.refusal("b.parquet");
+            let expected = "b.parquet is not a readable Parquet file";
+            assert!(error.starts_with(expected), "{error}");
+        }
         let error = place.refusal_as("a.parquet", &[("a", ColumnType::Integer)]);
         assert!(
-            error.contains("`columns` cannot be given for Parquet"),
+            error.contains("`columns` cannot be given for Parquet and Arrow"),
             "{error}"
         );
     }

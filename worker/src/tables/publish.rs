@@ -57,33 +57,15 @@ pub(super) fn publish(
     fill: impl FnOnce(&mut Draft<'_>) -> Result<(), TableError>,
 ) -> Result<u64, TableError> {
     let failed = |error| TableError::io(format!("writing `{}`", target.shown), error);
-    create_folder(&target.folder).map_err(failed)?;
-    if fs::canonicalize(&target.folder).map_err(failed)? != target.folder {
-        let message = format!("`{}` cannot be used: its folder has moved", target.shown);
-        return Err(TableError::refused("file_refused", message));
-    }
-    let prefix = format!(".millstream-{label}-");
-    remove_drafts(&target.folder, &prefix).map_err(failed)?;
-
-    let whole = target.folder.join(&target.name);
+    let prefix = prepare(target, label)?;
+    let whole = target.whole();
     let temporary = tempfile::Builder::new()
         .prefix(&prefix)
         .suffix(".tmp")
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(&target.folder)
         .map_err(failed)?;
-    let mut draft = Draft {
-        file: BufWriter::with_capacity(BUFFER_BYTES, temporary.as_file()),
-        failed: None,
-    };
-    let filled = fill(&mut draft);
-    let flushed = draft.flush();
-    match draft.failed.take() {
-        Some(error) => return Err(failed(error)),
-        None => filled?,
-    }
-    flushed.map_err(failed)?;
-    drop(draft);
+    write_whole(temporary.as_file(), &target.shown, fill)?;
 
     // A file that is replaced keeps who may read it.
     if let Ok(old) = fs::metadata(&whole) {
@@ -98,6 +80,40 @@ pub(super) fn publish(
         .map_err(|error| failed(error.error))?;
     sync_folder(&target.folder).map_err(failed)?;
     Ok(bytes)
+}
+
+/// Makes the folder of `target`, and takes away what an attempt before has left
+/// there; how names of drafts start.
+pub(super) fn prepare(target: &TargetFile, label: &str) -> Result<String, TableError> {
+    let failed = |error| TableError::io(format!("writing `{}`", target.shown), error);
+    create_folder(&target.folder).map_err(failed)?;
+    if fs::canonicalize(&target.folder).map_err(failed)? != target.folder {
+        let message = format!("`{}` cannot be used: its folder has moved", target.shown);
+        return Err(TableError::refused("file_refused", message));
+    }
+    let prefix = format!(".millstream-{label}-");
+    remove_drafts(&target.folder, &prefix).map_err(failed)?;
+    Ok(prefix)
+}
+
+/// Writes what `fill` writes into `file`, which errors call `shown`.
+pub(super) fn write_whole(
+    file: &File,
+    shown: &str,
+    fill: impl FnOnce(&mut Draft<'_>) -> Result<(), TableError>,
+) -> Result<(), TableError> {
+    let failed = |error| TableError::io(format!("writing `{shown}`"), error);
+    let mut draft = Draft {
+        file: BufWriter::with_capacity(BUFFER_BYTES, file),
+        failed: None,
+    };
+    let filled = fill(&mut draft);
+    let flushed = draft.flush();
+    match draft.failed.take() {
+        Some(error) => return Err(failed(error)),
+        None => filled?,
+    }
+    flushed.map_err(failed)
 }
 
 /// Creates `folder` and those above it, so that they outlive a power cut.
@@ -115,7 +131,7 @@ fn create_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
@@ -123,7 +139,11 @@ fn remove_drafts(folder: &Path, prefix: &str) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(prefix) {
-            match fs::remove_file(entry.path()) {
+            let removed = match entry.file_type()?.is_dir() {
+                true => fs::remove_dir_all(entry.path()),
+                false => fs::remove_file(entry.path()),
+            };
+            match removed {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }

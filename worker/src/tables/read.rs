@@ -1,18 +1,22 @@
 //! Files into a table.
 
-use indexmap::IndexMap;
-use millstream_shared::flow::step::{ColumnType, Format};
+use std::sync::Arc;
+
+use millstream_shared::flow::step::{ColumnType, Format, ReadStep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Files, Table, TableError,
+    Files, Table, TableError, arrow_file,
     batches::Columns,
     column::ColumnKind,
-    csv,
+    csv, excel,
     files::SourceFile,
     json::{self, Layout},
     memory::Budget,
     parquet,
+    partitions::Partitions,
+    rejects::Rejects,
+    typed,
 };
 
 /// What work on files has at hand.
@@ -36,11 +40,23 @@ impl Work {
 pub(crate) struct Reading<'a> {
     /// A path with `*`, `?`, `[…]` or `**`, or without.
     pub(crate) path: &'a str,
-    /// What they hold; it follows from their endings when not given.
-    pub(crate) format: Option<Format>,
-    /// The columns to take and their types; all columns, with inferred types,
-    /// when not given.
-    pub(crate) columns: Option<&'a IndexMap<String, ColumnType>>,
+    /// What its flow says besides.
+    pub(crate) step: &'a ReadStep,
+    /// Where rows that do not fit are written.
+    pub(crate) rejects_path: Option<&'a str>,
+    /// Names the run and the step.
+    pub(crate) label: &'a str,
+}
+
+/// Files that become one table.
+pub(super) struct Source<'a> {
+    pub(super) files: &'a [SourceFile],
+    /// The columns to take; all columns, with inferred types, when not given.
+    pub(super) declared: Option<Columns>,
+    /// The columns that the folders of the files give.
+    pub(super) partitions: Arc<Partitions>,
+    pub(super) step: &'a ReadStep,
+    pub(super) work: &'a Work,
 }
 
 /// A table read from files.
@@ -50,36 +66,66 @@ pub(crate) struct Read {
     pub(crate) files: usize,
     /// How many bytes they have.
     pub(crate) bytes: u64,
+    /// The rows that did not fit, where the step goes on behind them.
+    pub(crate) rejects: Rejects,
 }
 
 /// Reads all files that `reading` names, in the order of their names. This
 /// blocks: [`super::Engine::on_files`] is the place for it.
 pub(crate) fn read(files: &Files, reading: &Reading<'_>, work: &Work) -> Result<Read, TableError> {
+    let folders = files;
     let files = files.matching(reading.path)?;
-    let format = match reading.format {
+    let format = match reading.step.format {
         Some(format) => format,
         None => common_format(&files)?,
     };
-    let declared = reading.columns.map(|columns| {
+    if let Some(file) = files.iter().find(|file| file.compression().is_some())
+        && !format.is_text()
+    {
+        return Err(compressed_inside(&file.shown));
+    }
+    let mut declared = reading.step.columns.as_ref().map(|columns| {
         let kind = |(name, kind): (&String, &ColumnType)| (name.clone(), ColumnKind::Plain(*kind));
         columns.iter().map(kind).collect::<Columns>()
     });
-    let declared = declared.as_ref();
-    let table = match format {
-        Format::Csv => csv::read(&files, declared, work),
-        Format::Json => json::read(&files, Layout::Array, declared, work),
-        Format::Ndjson => json::read(&files, Layout::Lines, declared, work),
-        Format::Parquet if declared.is_some() => Err(TableError::refused(
-            "bad_columns",
-            "`columns` cannot be given for Parquet, which brings its own types",
-        )),
-        Format::Parquet => parquet::read(&files, work),
+    let partitions = Arc::new(Partitions::of(&files, declared.as_mut())?);
+    let source = Source {
+        files: &files,
+        declared,
+        partitions,
+        step: reading.step,
+        work,
     };
+    let mut rejects = Rejects::new(reading.step.rejects_max());
+    let table = read_as(format, &source, &mut rejects)?;
+    if let Some(path) = reading.rejects_path {
+        rejects.write(folders, path, reading.label, work)?;
+    }
     Ok(Read {
-        table: table?,
+        table,
+        rejects,
         files: files.len(),
         bytes: files.iter().map(|file| file.bytes).sum(),
     })
+}
+
+fn read_as(
+    format: Format,
+    source: &Source<'_>,
+    rejects: &mut Rejects,
+) -> Result<Table, TableError> {
+    match format {
+        Format::Csv => csv::read(source, rejects),
+        Format::Json => json::read(source, Layout::Array, rejects),
+        Format::Ndjson => json::read(source, Layout::Lines, rejects),
+        Format::Parquet | Format::Arrow if source.declared.is_some() => Err(TableError::refused(
+            "bad_columns",
+            "`columns` cannot be given for Parquet and Arrow, which bring their own types",
+        )),
+        Format::Parquet => typed::read(source, parquet::NAME, parquet::open),
+        Format::Arrow => typed::read(source, arrow_file::NAME, arrow_file::open),
+        Format::Excel => excel::read(source, rejects),
+    }
 }
 
 fn common_format(files: &[SourceFile]) -> Result<Format, TableError> {
@@ -99,12 +145,23 @@ fn common_format(files: &[SourceFile]) -> Result<Format, TableError> {
     common.ok_or_else(|| unknown_format(""))
 }
 
+/// The file at `path` has an ending of compressed files, but no format of
+/// which files are compressed.
+pub(super) fn compressed_inside(path: &str) -> TableError {
+    TableError::refused(
+        "bad_compression",
+        format!(
+            "`{path}`: only CSV, JSON and NDJSON files are compressed as a whole; the others are compressed inside"
+        ),
+    )
+}
+
 /// The format of `path` does not follow from its ending.
 pub(super) fn unknown_format(path: &str) -> TableError {
     TableError::refused(
         "unknown_format",
         format!(
-            "the format of `{path}` does not follow from its ending (.csv, .json, .ndjson, .jsonl, .parquet); give it as `format`"
+            "the format of `{path}` does not follow from its ending (.csv, .json, .ndjson, .jsonl, .parquet, .arrow, .xlsx, .xls, .ods); give it as `format`"
         ),
     )
 }

@@ -1,14 +1,18 @@
 //! What the tests of tables share: a folder with files, and tables as text.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-use millstream_shared::flow::step::{ColumnType, Format};
+use millstream_shared::flow::step::{ColumnType, Format, ReadStep, WriteStep};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ByteSize, Engine, Files, Reading, Table, TableError, TableSettings, Writing, memory::Budget,
-    read, read::Work, write,
+    ByteSize, Engine, Files, Read, Reading, Table, TableError, TableSettings, Writing,
+    memory::Budget, read, read::Work, write,
 };
 
 /// A folder that is gone when the test ends.
@@ -21,9 +25,20 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let files = Files::new(&[folder.path().to_owned()]).unwrap();
+        Self::with(folder, files)
+    }
+
+    /// A place whose steps may touch another folder.
+    pub(super) fn within(folder: &Path) -> Self {
+        let files = Files::new(&[folder.to_owned()]).unwrap();
+        Self::with(tempfile::tempdir().unwrap(), files)
+    }
+
+    fn with(folder: tempfile::TempDir, files: Files) -> Self {
         let size = ByteSize::of(64 << 20);
         Self {
-            files: Files::new(&[folder.path().to_owned()]).unwrap(),
+            files,
             work: Work {
                 budget: Budget::new(size, size),
                 cancelled: CancellationToken::new(),
@@ -40,6 +55,16 @@ impl Place {
         fs::write(self.path(name), text).unwrap();
     }
 
+    /// What lies in a folder, in order.
+    pub(super) fn names(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(folder)).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
     pub(super) fn text(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap()
     }
@@ -53,22 +78,37 @@ impl Place {
         path: &str,
         columns: Option<&[(&str, ColumnType)]>,
     ) -> Result<Table, TableError> {
-        let columns = columns.map(|columns| {
-            let column = |(name, kind): &(&str, ColumnType)| ((*name).to_owned(), *kind);
-            columns.iter().map(column).collect()
-        });
+        let mut step = json!({ "path": path });
+        if let Some(columns) = columns {
+            let column = |(name, kind): &(&str, ColumnType)| ((*name).to_owned(), json!(kind));
+            step["columns"] = columns.iter().map(column).collect();
+        }
+        Ok(self.read_step(step)?.table)
+    }
+
+    /// What a step reads that stands so in a flow.
+    pub(super) fn read_step(&self, step: Value) -> Result<Read, TableError> {
+        let step: ReadStep = serde_json::from_value(step).unwrap();
+        let rejects = step.rejects.as_ref();
         let reading = Reading {
-            path,
-            format: None,
-            columns: columns.as_ref(),
+            path: &step.path,
+            step: &step,
+            rejects_path: rejects.map(|rejects| rejects.path.as_str()),
+            label: "run-step",
         };
-        Ok(read(&self.files, &reading, &self.work)?.table)
+        read(&self.files, &reading, &self.work)
     }
 
     pub(super) fn write(&self, table: &Table, path: &str) -> Result<Format, TableError> {
+        self.write_step(table, json!({ "path": path, "from": "x" }))
+    }
+
+    /// Writes `table` as a step does that stands so in a flow.
+    pub(super) fn write_step(&self, table: &Table, step: Value) -> Result<Format, TableError> {
+        let step: WriteStep = serde_json::from_value(step).unwrap();
         let writing = Writing {
-            path,
-            format: None,
+            path: &step.path,
+            step: &step,
             label: "run-step",
         };
         Ok(write(&self.files, &writing, table, &self.work)?.format)

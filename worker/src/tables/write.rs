@@ -1,31 +1,30 @@
 //! A table into a file.
 
-use datafusion::{
-    arrow::{
-        array::RecordBatch,
-        csv, json,
-        json::writer::{JsonArray, JsonFormat, LineDelimited},
-    },
-    parquet::{
-        arrow::ArrowWriter,
-        basic::{Compression, ZstdLevel},
-        file::properties::WriterProperties,
-    },
+use std::{io::Write, path::Path};
+
+use datafusion::arrow::{
+    array::RecordBatch,
+    csv, json,
+    json::writer::{JsonArray, JsonFormat, LineDelimited},
 };
-use millstream_shared::flow::step::Format;
+use millstream_shared::flow::step::{Compression, CsvWriting, Format, WriteStep};
 
 use super::{
-    Files, Table, TableError,
+    Files, Table, TableError, arrow_file,
+    compression::compressed,
     error::Shown,
+    excel, parquet, partitions,
+    partitions::is_partition_by,
     publish::{Draft, publish},
-    read::{Work, unknown_format},
+    publish_folder::publish_folder,
+    read::{Work, compressed_inside, unknown_format},
 };
 
 /// Where a table goes, and how.
 pub(crate) struct Writing<'a> {
     pub(crate) path: &'a str,
-    /// What the file holds; it follows from the ending when not given.
-    pub(crate) format: Option<Format>,
+    /// What its flow says besides.
+    pub(crate) step: &'a WriteStep,
     /// Names the run and the step.
     pub(crate) label: &'a str,
 }
@@ -45,20 +44,66 @@ pub(crate) fn write(
     work: &Work,
 ) -> Result<Written, TableError> {
     let path = writing.path;
-    let format = writing.format.or_else(|| Format::of_path(path));
+    let format = writing.step.format.or_else(|| Format::of_path(path));
     let format = format.ok_or_else(|| unknown_format(path))?;
+    let compression = Compression::of_path(path);
+    if compression.is_some() && !format.is_text() {
+        return Err(compressed_inside(path));
+    }
+    let partition_by = &writing.step.partition_by;
+    if !partition_by.is_empty() {
+        let target = files.target_folder(path)?;
+        let is_ours = |name: &str, is_folder| is_folder && is_partition_by(partition_by, name);
+        let bytes = publish_folder(&target, writing.label, work, is_ours, |folder| {
+            let fill = |part: &Table, draft: &mut Draft<'_>| {
+                write_as(format, writing.step, part, folder, draft, work)
+            };
+            partitions::write(table, partition_by, folder, format.ending(), work, fill)
+        })?;
+        return Ok(Written { format, bytes });
+    }
+    if format == Format::Excel && !path.to_ascii_lowercase().ends_with(".xlsx") {
+        let message = format!("`{path}`: a workbook is written as `.xlsx` and nothing else");
+        return Err(TableError::refused("unwritable", message));
+    }
     let target = files.target(path)?;
-    let bytes = publish(&target, writing.label, work, |draft| match format {
-        Format::Csv => write_csv(table, draft, work),
-        Format::Json => write_json::<JsonArray>(table, draft, work),
-        Format::Ndjson => write_json::<LineDelimited>(table, draft, work),
-        Format::Parquet => write_parquet(table, draft, work),
+    let bytes = publish(&target, writing.label, work, |draft| {
+        compressed(draft, compression, |output| {
+            write_as(format, writing.step, table, &target.folder, output, work)
+        })
     })?;
     Ok(Written { format, bytes })
 }
 
+/// Writes `table` as one file. `folder` is on the disk that it goes to.
+fn write_as(
+    format: Format,
+    step: &WriteStep,
+    table: &Table,
+    folder: &Path,
+    output: Output<'_>,
+    work: &Work,
+) -> Result<(), TableError> {
+    match format {
+        Format::Csv => write_csv(table, &step.csv.clone().unwrap_or_default(), output, work),
+        Format::Json => write_json::<JsonArray>(table, output, work),
+        Format::Ndjson => write_json::<LineDelimited>(table, output, work),
+        Format::Parquet => parquet::write(table, output, work),
+        Format::Arrow => arrow_file::write(table, output, work),
+        Format::Excel => excel::write(table, folder, output, work),
+    }
+}
+
+/// Where the bytes of a file go.
+pub(super) type Output<'a> = &'a mut (dyn Write + Send);
+
 /// Missing values are empty fields. Lists and structs have no place in CSV.
-fn write_csv(table: &Table, draft: &mut Draft<'_>, work: &Work) -> Result<(), TableError> {
+fn write_csv(
+    table: &Table,
+    options: &CsvWriting,
+    output: Output<'_>,
+    work: &Work,
+) -> Result<(), TableError> {
     let fields = table.schema().fields();
     if let Some(nested) = fields.iter().find(|field| field.data_type().is_nested()) {
         let name = Shown(nested.name());
@@ -71,7 +116,11 @@ fn write_csv(table: &Table, draft: &mut Draft<'_>, work: &Work) -> Result<(), Ta
             "a table without columns cannot be CSV".to_owned(),
         ));
     }
-    let mut writer = csv::WriterBuilder::new().with_header(true).build(draft);
+    let mut writer = csv::WriterBuilder::new()
+        .with_header(options.header)
+        .with_delimiter(options.delimiter.byte())
+        .with_quote(options.quote.byte())
+        .build(output);
     // The header goes out with the first rows, which an empty table lacks.
     let header = RecordBatch::new_empty(table.schema().clone());
     for batch in std::iter::once(&header).chain(table.batches()) {
@@ -85,11 +134,11 @@ fn write_csv(table: &Table, draft: &mut Draft<'_>, work: &Work) -> Result<(), Ta
 /// Missing values are `null`, so that every row names every column.
 fn write_json<F: JsonFormat>(
     table: &Table,
-    draft: &mut Draft<'_>,
+    output: Output<'_>,
     work: &Work,
 ) -> Result<(), TableError> {
     let builder = json::WriterBuilder::new().with_explicit_nulls(true);
-    let mut writer = builder.build::<_, F>(draft);
+    let mut writer = builder.build::<_, F>(output);
     for batch in table.batches() {
         work.check()?;
         let written = writer.write(batch);
@@ -99,23 +148,7 @@ fn write_json<F: JsonFormat>(
     finished.map_err(|error| unwritable(error.to_string()))
 }
 
-fn write_parquet(table: &Table, draft: &mut Draft<'_>, work: &Work) -> Result<(), TableError> {
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .build();
-    let unwritable =
-        |error: datafusion::parquet::errors::ParquetError| unwritable(error.to_string());
-    let schema = table.schema().clone();
-    let mut writer = ArrowWriter::try_new(draft, schema, Some(properties)).map_err(unwritable)?;
-    for batch in table.batches() {
-        work.check()?;
-        writer.write(batch).map_err(unwritable)?;
-    }
-    writer.close().map_err(unwritable)?;
-    Ok(())
-}
-
-fn unwritable(message: String) -> TableError {
+pub(super) fn unwritable(message: String) -> TableError {
     TableError::refused("unwritable", message)
 }
 

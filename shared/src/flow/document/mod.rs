@@ -300,6 +300,14 @@ steps:
     }
 
     #[test]
+    fn a_mark_of_csv_is_one_character() {
+        assert_problems(
+            "id: f\nsteps: [{id: a, read: {path: a.csv, csv: {delimiter: ab}} }]",
+            &["2:54 steps[0].read.csv.delimiter: must be one ASCII character, and no line end"],
+        );
+    }
+
+    #[test]
     fn the_shape_of_a_step_is_checked_to_its_depth() {
         for (step, expected) in [
             (

@@ -18,7 +18,6 @@ const LATER: &[&str] = &[
     "choose",
     "wait",
     "schedules",
-    "partition_by",
     "pages",
     "extract",
     "tables",

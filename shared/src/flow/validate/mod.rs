@@ -1,5 +1,6 @@
 //! What a flow must satisfy beyond its shape.
 
+mod files;
 mod inputs;
 mod names;
 mod rules;
@@ -462,8 +463,8 @@ steps:
   - { id: j, write: { path: 'out/{{ inputs.x }}.csv', from: a } }
   - { id: k, write: { path: 'out/{{ inputs.x }}', from: a, format: parquet } }
 ";
-        let untold = "the ending does not tell the format: end with `.csv`, `.json`, `.ndjson` or \
-                      `.parquet`, or give `format`";
+        let untold = "the ending does not tell the format: end with `.csv`, `.json`, `.ndjson`, \
+                      `.parquet`, `.arrow` or `.xlsx`, or give `format`";
         assert_problems(
             text,
             &[
@@ -473,6 +474,49 @@ steps:
                 "9:49 steps[5].read.columns: a Parquet file says itself which columns it has",
                 "10:28 steps[6].read.path: must name a file",
                 &format!("11:29 steps[7].write.path: {untold}"),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_a_flow_says_of_files_has_a_meaning() {
+        let text = "\
+id: f
+steps:
+  - { id: a, read: { path: in.json, csv: { delimiter: ';' } } }
+  - { id: b, read: { path: in.csv, csv: { delimiter: \"'\", quote: \"'\" } } }
+  - { id: c, read: { path: in.parquet.gz } }
+  - { id: d, read: { path: in.csv.gz, csv: { quote: '', delimiter: \"\\t\" } } }
+  - { id: e, read: { path: in.csv, reject_limit: 5, rejects: { path: x } } }
+  - { id: g, read: { path: in.csv, on_bad_row: reject, reject_limit: 0, rejects: { path: '' } } }
+  - { id: h, write: { path: out.csv, from: a, csv: { quote: ',' } } }
+  - { id: i, write: { path: out.ndjson.zst, from: a, csv: { header: false } } }
+  - { id: j, read: { path: in.xlsx, excel: { sheet: Orders, header_row: 0 } } }
+  - { id: k, read: { path: in.csv, excel: {} } }
+  - { id: l, read: { path: in.arrow, columns: { a: date } } }
+  - { id: n, write: { path: out.ods, from: l } }
+  - { id: m, write: { path: out, from: l, partition_by: [x, x, ''] } }
+";
+        assert_problems(
+            text,
+            &[
+                "3:42 steps[0].read.csv: has a meaning for CSV files only, and this is another format",
+                "4:66 steps[1].read.csv.quote: must not be the delimiter as well",
+                "5:28 steps[2].read.path: only CSV, JSON and NDJSON files are compressed as a whole; \
+                 the others are compressed inside",
+                "7:50 steps[4].read.reject_limit: has a meaning only with `on_bad_row: reject`",
+                "7:62 steps[4].read.rejects: has a meaning only with `on_bad_row: reject`",
+                "8:70 steps[5].read.reject_limit: must be from 1 to 10000",
+                "8:90 steps[5].read.rejects.path: must name a file",
+                "9:61 steps[6].write.csv.quote: must not be the delimiter as well",
+                "10:59 steps[7].write.csv: has a meaning for CSV files only, and this is another format",
+                "11:73 steps[8].read.excel.header_row: rows are counted from 1",
+                "12:43 steps[9].read.excel: has a meaning for workbooks only, and this is another format",
+                "13:47 steps[10].read.columns: an Arrow file says itself which columns it has",
+                "14:29 steps[11].write.path: a workbook is written as `.xlsx` and nothing else",
+                "15:57 steps[12].write.partition_by: needs `format`, since `path` names a folder",
+                "15:61 steps[12].write.partition_by[1]: names a column twice",
+                "15:64 steps[12].write.partition_by[2]: must name a column",
             ],
         );
     }

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::{inputs::is_name, rules, timeout};
+use super::{files, inputs::is_name, rules, timeout};
 use crate::{
     flow::{
         expression::is_template,
         finding::{At, Finding, Path},
-        step::{CommandStep, Format, HttpStep, ReadStep, Step, StepKind, WriteStep},
+        step::{CommandStep, HttpStep, Step, StepKind},
         texts,
     },
     retry::RetryPolicy,
@@ -37,8 +37,8 @@ pub(super) fn check(step: &Step, path: &Path, findings: &mut Vec<Finding>) {
         StepKind::Set(_) | StepKind::Sql(_) => {}
         StepKind::Http(http) => check_http(http, &path.member("http"), findings),
         StepKind::Command(command) => check_command(command, &path.member("command"), findings),
-        StepKind::Read(read) => check_read(read, &path.member("read"), findings),
-        StepKind::Write(write) => check_write(write, &path.member("write"), findings),
+        StepKind::Read(read) => files::check_read(read, &path.member("read"), findings),
+        StepKind::Write(write) => files::check_write(write, &path.member("write"), findings),
         StepKind::Check(check) => rules::check(check, &path.member("check"), findings),
     }
 }
@@ -152,46 +152,4 @@ fn check_command(command: &CommandStep, path: &Path, findings: &mut Vec<Finding>
             });
         }
     }
-}
-
-fn check_read(read: &ReadStep, path: &Path, findings: &mut Vec<Finding>) {
-    check_path(&read.path, read.format, false, path, findings);
-    let Some(columns) = &read.columns else {
-        return;
-    };
-    let path = path.member("columns");
-    if columns.is_empty() {
-        findings.push(Finding::new(path.clone(), "must have at least one column"));
-    }
-    if read.format.or_else(|| Format::of_path(&read.path)) == Some(Format::Parquet) {
-        let message = "a Parquet file says itself which columns it has";
-        findings.push(Finding::new(path, message));
-    }
-}
-
-fn check_write(write: &WriteStep, path: &Path, findings: &mut Vec<Finding>) {
-    check_path(&write.path, write.format, true, path, findings);
-}
-
-/// Checks that the format of the file at `file` can be told. It may depend on a
-/// template at the end, unless `is_needed_now`.
-fn check_path(
-    file: &str,
-    format: Option<Format>,
-    is_needed_now: bool,
-    path: &Path,
-    findings: &mut Vec<Finding>,
-) {
-    if file.trim().is_empty() {
-        findings.push(Finding::new(path.member("path"), "must name a file"));
-        return;
-    }
-    let literal_end = file.rsplit('}').next().unwrap_or_default();
-    let is_open = is_template(file) && !literal_end.contains(['.', '/']);
-    if format.is_some() || Format::of_path(literal_end).is_some() || (is_open && !is_needed_now) {
-        return;
-    }
-    let message = "the ending does not tell the format: end with `.csv`, `.json`, `.ndjson` or \
-                   `.parquet`, or give `format`";
-    findings.push(Finding::new(path.member("path"), message));
 }

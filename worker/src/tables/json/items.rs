@@ -1,13 +1,8 @@
 //! The objects of a JSON file, one at a time, with the lines they start on.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    fs::File,
-    io::{BufRead, BufReader},
-    str,
-};
+use std::{borrow::Cow, fmt, io::BufRead, str};
 
+use millstream_shared::flow::step::Encoding;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -15,7 +10,12 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{Layout, Members};
-use crate::tables::{TableError, files::SourceFile, read::Work};
+use crate::tables::{
+    TableError,
+    batches::COLUMNS_MAX,
+    files::{Input, SourceFile},
+    read::Work,
+};
 
 /// The most bytes that one object may have.
 const ITEM_BYTES_MAX: usize = 16 << 20;
@@ -23,7 +23,7 @@ const ITEM_BYTES_MAX: usize = 16 << 20;
 /// The objects of a file. They are cut here and not by a JSON parser so that
 /// one is in memory at a time, and so that its line is known.
 pub(super) struct Items<'a> {
-    input: BufReader<File>,
+    input: Input,
     file: &'a SourceFile,
     work: &'a Work,
     state: State,
@@ -50,7 +50,7 @@ impl<'a> Items<'a> {
         work: &'a Work,
     ) -> Result<Self, TableError> {
         Ok(Self {
-            input: file.open()?,
+            input: file.open(Encoding::Utf8, work)?.0,
             file,
             work,
             state: match layout {
@@ -96,6 +96,24 @@ impl<'a> Items<'a> {
         Ok(object.0)
     }
 
+    /// The object at hand as it stands in the file.
+    pub(super) fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// What is wrong with the file from `line` on, so that no object behind
+    /// can be told.
+    fn broken(&self, line: u64, reason: impl fmt::Display) -> TableError {
+        let file = &self.file.shown;
+        TableError::refused("bad_row", format!("{file}, line {line}: {reason}"))
+    }
+
+    /// The object at hand has one member more than a table may have columns.
+    pub(super) fn too_many_columns(&self) -> TableError {
+        let reason = format!("more than {COLUMNS_MAX} columns so far");
+        self.broken(self.start, reason)
+    }
+
     pub(super) fn bad_item(&self, reason: impl Into<String>) -> TableError {
         self.bad_line(self.start, reason)
     }
@@ -132,7 +150,7 @@ impl<'a> Items<'a> {
                 self.state = State::InArray;
                 Ok(())
             }
-            _ => Err(self.bad_line(
+            _ => Err(self.broken(
                 self.line,
                 "expected an array of objects; `format: ndjson` reads one object a line",
             )),
@@ -145,7 +163,7 @@ impl<'a> Items<'a> {
         let next = self.next_visible()?;
         self.start = self.line;
         match next {
-            None => Err(self.bad_line(self.line, "the array is not closed")),
+            None => Err(self.broken(self.line, "the array is not closed")),
             Some(b']') if first => {
                 self.input.consume(1);
                 self.leave_array()?;
@@ -171,7 +189,7 @@ impl<'a> Items<'a> {
             let chunk = self.input.fill_buf();
             let chunk = chunk.map_err(|error| self.file.failed("reading", error))?;
             if chunk.is_empty() {
-                return Err(self.bad_item("the array is not closed behind this item"));
+                return Err(self.broken(self.start, "the array is not closed behind this item"));
             }
             let end = chunk.iter().position(|byte| {
                 self.line += u64::from(*byte == b'\n');
@@ -202,7 +220,7 @@ impl<'a> Items<'a> {
         self.state = State::Ended;
         match self.next_visible()? {
             None => Ok(()),
-            Some(_) => Err(self.bad_line(self.line, "something stands behind the array")),
+            Some(_) => Err(self.broken(self.line, "something stands behind the array")),
         }
     }
 
@@ -229,7 +247,7 @@ impl<'a> Items<'a> {
     fn check_size(&self) -> Result<(), TableError> {
         if self.raw.len() > ITEM_BYTES_MAX {
             let limit = ITEM_BYTES_MAX >> 20;
-            return Err(self.bad_item(format!("an object of more than {limit} MiB")));
+            return Err(self.broken(self.start, format!("an object of more than {limit} MiB")));
         }
         Ok(())
     }

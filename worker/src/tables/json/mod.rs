@@ -19,8 +19,8 @@ use super::{
     Table, TableError,
     batches::{Batches, COLUMNS_MAX, Columns},
     error::Shown,
-    files::SourceFile,
-    read::Work,
+    read::Source,
+    rejects::Rejects,
 };
 
 /// How objects follow on one another in a file.
@@ -35,35 +35,39 @@ pub(super) enum Layout {
 /// Reads `files` into one table: the `declared` columns, or all columns with
 /// types that fit every value of all files.
 pub(super) fn read(
-    files: &[SourceFile],
+    source: &Source<'_>,
     layout: Layout,
-    declared: Option<&Columns>,
-    work: &Work,
+    rejects: &mut Rejects,
 ) -> Result<Table, TableError> {
-    let columns = match declared {
-        Some(declared) => declared.clone(),
-        None => infer(files, layout, work)?,
+    let inferred;
+    let columns = match &source.declared {
+        Some(declared) => declared,
+        None => {
+            inferred = infer(source, layout, rejects)?;
+            &inferred
+        }
     };
-    let mut table = Batches::new(&work.budget, &columns)?;
+    let mut table = Batches::new(source, columns)?;
     let mut met = vec![false; columns.len()];
-    for file in files {
+    for (position, file) in source.files.iter().enumerate() {
+        table.start_file(position)?;
         met.fill(false);
         let mut objects = 0u64;
-        let mut items = Items::open(file, layout, work)?;
+        let mut items = Items::open(file, layout, source.work)?;
         while items.advance()? {
-            objects += 1;
-            for (name, value) in items.members()? {
-                let Some(column) = columns.get_index_of(&*name) else {
-                    continue;
-                };
-                met[column] = true;
-                let set = set(&mut table, column, value.get());
-                set.map_err(|reason| items.bad_item(reason))?;
+            match fill(&mut table, columns, &items, &mut met) {
+                Ok(()) => {
+                    objects += 1;
+                    table.end_row()?;
+                }
+                Err(error) => {
+                    rejects.add(error, items.raw())?;
+                    table.drop_row()?;
+                }
             }
-            table.end_row()?;
         }
         let missing = columns.keys().zip(&met).find(|(_, met)| !**met);
-        if let (Some((name, _)), Some(_), 1..) = (missing, declared, objects) {
+        if let (Some((name, _)), Some(_), 1..) = (missing, &source.declared, objects) {
             return Err(TableError::refused(
                 "no_such_column",
                 format!("{}: no object has a member {}", file.shown, Shown(name)),
@@ -71,6 +75,23 @@ pub(super) fn read(
         }
     }
     table.finish()
+}
+
+/// Puts the object at hand into `table`, and notes which columns it has.
+fn fill(
+    table: &mut Batches,
+    columns: &Columns,
+    items: &Items<'_>,
+    met: &mut [bool],
+) -> Result<(), TableError> {
+    for (name, value) in items.members()? {
+        if let Some(column) = columns.get_index_of(&*name) {
+            met[column] = true;
+            let set = set(table, column, value.get());
+            set.map_err(|reason| items.bad_item(reason))?;
+        }
+    }
+    Ok(())
 }
 
 fn set(table: &mut Batches, column: usize, json: &str) -> Result<(), String> {
@@ -97,18 +118,25 @@ fn unescaped(json: &str) -> Result<Cow<'_, str>, String> {
     }
 }
 
-fn infer(files: &[SourceFile], layout: Layout, work: &Work) -> Result<Columns, TableError> {
+fn infer(source: &Source<'_>, layout: Layout, rejects: &Rejects) -> Result<Columns, TableError> {
     let mut columns: IndexMap<String, Shape> = IndexMap::new();
-    for file in files {
-        let mut items = Items::open(file, layout, work)?;
+    for file in source.files {
+        let mut items = Items::open(file, layout, source.work)?;
         while items.advance()? {
-            for (name, value) in items.members()? {
+            let members = match items.members() {
+                Ok(members) => members,
+                Err(error) => {
+                    rejects.pass(error)?;
+                    continue;
+                }
+            };
+            for (name, value) in members {
                 if let Some(shape) = columns.get_mut(&*name) {
                     shape.observe(value.get());
                     continue;
                 }
                 if columns.len() == COLUMNS_MAX {
-                    return Err(items.bad_item(format!("more than {COLUMNS_MAX} columns so far")));
+                    return Err(items.too_many_columns());
                 }
                 columns.insert(name.into_owned(), Shape::of(value.get()));
             }

@@ -1,0 +1,188 @@
+//! What steps that read and write files must satisfy by themselves.
+
+use crate::flow::{
+    expression::is_template,
+    finding::{Finding, Path},
+    step::{Compression, Format, OnBadRow, ReadStep, WriteStep},
+};
+
+/// The most words that can stand for a missing value.
+const NULLS_MAX: usize = 100;
+
+/// The most columns that folders are named after.
+const PARTITION_COLUMNS_MAX: usize = 10;
+
+/// The most rows that may be rejected.
+const REJECT_LIMIT_MAX: u32 = 10_000;
+
+/// Checks what a step says of the files that it reads.
+pub(super) fn check_read(read: &ReadStep, path: &Path, findings: &mut Vec<Finding>) {
+    check_path(&read.path, read.format, false, path, findings);
+    let format = read.format.or_else(|| Format::of_path(&read.path));
+    if let Some(csv) = &read.csv {
+        let path = path.member("csv");
+        check_is(Format::Csv, format, &path, findings);
+        check_marks(csv.delimiter.byte(), csv.quote.byte(), &path, findings);
+        if csv.nulls.len() > NULLS_MAX {
+            let message = format!("at most {NULLS_MAX} words can stand for a missing value");
+            findings.push(Finding::new(path.member("nulls"), message));
+        }
+    }
+    if let Some(excel) = &read.excel {
+        let path = path.member("excel");
+        check_is(Format::Excel, format, &path, findings);
+        if excel.header_row == Some(0) {
+            let message = "rows are counted from 1";
+            findings.push(Finding::new(path.member("header_row"), message));
+        }
+    }
+    check_rejects(read, path, findings);
+    let Some(columns) = &read.columns else {
+        return;
+    };
+    let path = path.member("columns");
+    if columns.is_empty() {
+        findings.push(Finding::new(path.clone(), "must have at least one column"));
+    }
+    if let Some(format) = format
+        && format.is_typed()
+    {
+        let name = if format == Format::Arrow {
+            "an Arrow"
+        } else {
+            "a Parquet"
+        };
+        let message = format!("{name} file says itself which columns it has");
+        findings.push(Finding::new(path, message));
+    }
+}
+
+/// Checks what a step says of the file that it writes.
+pub(super) fn check_write(write: &WriteStep, path: &Path, findings: &mut Vec<Finding>) {
+    if write.partition_by.is_empty() {
+        check_path(&write.path, write.format, true, path, findings);
+    } else {
+        check_partitions(write, path, findings);
+    }
+    let format = write.format.or_else(|| Format::of_path(&write.path));
+    let ending = write.path.rsplit_once('.').map(|(_, ending)| ending);
+    if format == Some(Format::Excel)
+        && write.partition_by.is_empty()
+        && !ending.is_some_and(|ending| ending.eq_ignore_ascii_case("xlsx"))
+        && !write.path.ends_with('}')
+    {
+        let message = "a workbook is written as `.xlsx` and nothing else";
+        findings.push(Finding::new(path.member("path"), message));
+    }
+    if let Some(csv) = &write.csv {
+        let path = path.member("csv");
+        check_is(Format::Csv, format, &path, findings);
+        check_marks(
+            csv.delimiter.byte(),
+            Some(csv.quote.byte()),
+            &path,
+            findings,
+        );
+    }
+}
+
+fn check_rejects(read: &ReadStep, path: &Path, findings: &mut Vec<Finding>) {
+    let is_rejecting = read.on_bad_row == OnBadRow::Reject;
+    for (name, is_given) in [
+        ("reject_limit", read.reject_limit.is_some()),
+        ("rejects", read.rejects.is_some()),
+    ] {
+        if is_given && !is_rejecting {
+            let message = "has a meaning only with `on_bad_row: reject`";
+            findings.push(Finding::new(path.member(name), message));
+        }
+    }
+    if read
+        .reject_limit
+        .is_some_and(|limit| !(1..=REJECT_LIMIT_MAX).contains(&limit))
+    {
+        let message = format!("must be from 1 to {REJECT_LIMIT_MAX}");
+        findings.push(Finding::new(path.member("reject_limit"), message));
+    }
+    if let Some(rejects) = &read.rejects
+        && rejects.path.trim().is_empty()
+    {
+        let path = path.member("rejects").member("path");
+        findings.push(Finding::new(path, "must name a file"));
+    }
+}
+
+fn check_is(wanted: Format, format: Option<Format>, path: &Path, findings: &mut Vec<Finding>) {
+    if format.is_some_and(|format| format != wanted) {
+        let files = match wanted {
+            Format::Excel => "workbooks",
+            _ => "CSV files",
+        };
+        let message = format!("has a meaning for {files} only, and this is another format");
+        findings.push(Finding::new(path.clone(), message));
+    }
+}
+
+fn check_partitions(write: &WriteStep, path: &Path, findings: &mut Vec<Finding>) {
+    if write.path.trim().is_empty() {
+        findings.push(Finding::new(path.member("path"), "must name a folder"));
+    }
+    if write.format.is_none() {
+        let message = "needs `format`, since `path` names a folder";
+        findings.push(Finding::new(path.member("partition_by"), message));
+    }
+    let path = path.member("partition_by");
+    let columns = &write.partition_by;
+    if columns.len() > PARTITION_COLUMNS_MAX {
+        let message = format!("at most {PARTITION_COLUMNS_MAX} columns");
+        findings.push(Finding::new(path.clone(), message));
+    }
+    for (index, column) in columns.iter().enumerate() {
+        let message = if column.is_empty() {
+            "must name a column"
+        } else if columns[..index].contains(column) {
+            "names a column twice"
+        } else {
+            continue;
+        };
+        findings.push(Finding::new(path.item(index), message));
+    }
+}
+
+fn check_marks(delimiter: u8, quote: Option<u8>, path: &Path, findings: &mut Vec<Finding>) {
+    if quote == Some(delimiter) {
+        let message = "must not be the delimiter as well";
+        findings.push(Finding::new(path.member("quote"), message));
+    }
+}
+
+/// Checks that the format of the file at `file` can be told. It may depend on a
+/// template at the end, unless `is_needed_now`.
+fn check_path(
+    file: &str,
+    format: Option<Format>,
+    is_needed_now: bool,
+    path: &Path,
+    findings: &mut Vec<Finding>,
+) {
+    if file.trim().is_empty() {
+        findings.push(Finding::new(path.member("path"), "must name a file"));
+        return;
+    }
+    let literal_end = file.rsplit('}').next().unwrap_or_default();
+    let is_open = is_template(file) && !literal_end.contains(['.', '/']);
+    let format = format.or_else(|| Format::of_path(literal_end));
+    if let (Some(format), Some(_)) = (format, Compression::of_path(literal_end))
+        && !format.is_text()
+    {
+        let message = "only CSV, JSON and NDJSON files are compressed as a whole; the others are \
+                       compressed inside";
+        findings.push(Finding::new(path.member("path"), message));
+    }
+    if format.is_some() || (is_open && !is_needed_now) {
+        return;
+    }
+    let message = "the ending does not tell the format: end with `.csv`, `.json`, `.ndjson`, \
+                   `.parquet`, `.arrow` or `.xlsx`, or give `format`";
+    findings.push(Finding::new(path.member("path"), message));
+}
