@@ -6,6 +6,7 @@
 
 mod claimer;
 mod config;
+mod databases;
 mod executor;
 mod flows;
 mod healer;
@@ -99,7 +100,7 @@ impl Worker {
         .await?;
         let pulses = (0..store.partitions()).map(|_| Pulse::new()).collect();
         let shared = Arc::new(Shared {
-            services: Arc::new(Services::new(&config)?),
+            services: Arc::new(Services::new(&config, &store)?),
             worker,
             store,
             leases,

@@ -5,7 +5,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{duration::Span, id::StepId, retry::RetryPolicy};
+use crate::{
+    duration::Span,
+    id::{ConnectionName, StepId},
+    retry::RetryPolicy,
+};
 
 /// One part of a flow.
 ///
@@ -62,8 +66,14 @@ pub enum StepKind {
     Command(CommandStep),
     /// Reads files into a table.
     Read(ReadStep),
+    /// Asks a database for rows.
+    Query(StatementStep),
     /// Makes a table out of upstream tables.
     Sql(String),
+    /// Brings a table into a table of a database.
+    Load(LoadStep),
+    /// Changes something in a database.
+    Execute(StatementStep),
     /// Writes a table into a file.
     Write(WriteStep),
 }
@@ -179,6 +189,53 @@ pub struct ReadStep {
     /// What happens to a row that does not fit.
     #[serde(default)]
     pub on_bad_row: OnBadRow,
+}
+
+/// A statement for a database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StatementStep {
+    /// The connection to the database.
+    pub connection: ConnectionName,
+    /// One statement in the SQL of the database. It is no template: what
+    /// changes from run to run stands in `params`.
+    pub sql: String,
+    /// The values of its placeholders, each a template: `$1`, `$2`, … in
+    /// PostgreSQL, `?` in MySQL and SQLite.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub params: Vec<Value>,
+}
+
+/// A table to bring into a table of a database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoadStep {
+    /// The connection to the database.
+    pub connection: ConnectionName,
+    /// The table there: its name as it is, or `schema.table`.
+    pub table: String,
+    /// The step whose table is brought there.
+    pub from: StepId,
+    /// What happens to the rows that are there.
+    pub mode: LoadMode,
+    /// With `upsert`, the columns by which rows are told apart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+    /// Whether the table is made from the columns where it is not there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub create: bool,
+}
+
+/// What a load does to the rows that are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LoadMode {
+    /// They stay, and the new ones come to them.
+    Append,
+    /// They go, and the new ones take their place.
+    Replace,
+    /// Those with the same keys get the new values; new keys are added.
+    Upsert,
 }
 
 /// A table to write into a file.

@@ -31,6 +31,7 @@ use datafusion::{
 pub(crate) use engine::Engine;
 pub(crate) use error::TableError;
 pub(crate) use files::Files;
+pub(crate) use memory::Collector;
 pub(crate) use read::{Reading, read};
 pub use settings::TableSettings;
 

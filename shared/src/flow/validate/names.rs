@@ -5,13 +5,16 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::all_steps;
-use crate::flow::{
-    Flow,
-    expression::{self, Reference},
-    finding::{At, Finding, Path},
-    sql::{self, InvalidSql, TableName},
-    step::{OnError, Step, StepKind},
-    texts::{self, Text},
+use crate::{
+    flow::{
+        Flow,
+        expression::{self, Reference},
+        finding::{At, Finding, Path},
+        sql::{self, InvalidSql, TableName},
+        step::{OnError, Step, StepKind},
+        texts::{self, Text},
+    },
+    id::StepId,
 };
 
 /// Checks all names in `flow`.
@@ -121,15 +124,21 @@ impl<'a> Checker<'a, '_> {
         match &step.kind {
             StepKind::Sql(sql) => self.sql(sql, &path.member("sql"), step, view),
             StepKind::Write(write) => {
-                let path = path.member("write").member("from");
-                if let Err(message) = self.table(write.from.as_str(), step, view) {
-                    self.findings.push(Finding::new(path, message));
-                }
+                self.from(&write.from, path.member("write"), step, view);
             }
+            StepKind::Load(load) => self.from(&load.from, path.member("load"), step, view),
             _ => {}
         }
         if let OnError::Steps(inner) = &step.on_error {
             self.on_error(inner, &path.member("on_error"), step, view);
+        }
+    }
+
+    /// Checks the member `from` of what stands at `path`.
+    fn from(&mut self, from: &StepId, path: Path, step: &'a Step, view: &View<'a>) {
+        if let Err(message) = self.table(from.as_str(), step, view) {
+            self.findings
+                .push(Finding::new(path.member("from"), message));
         }
     }
 
@@ -225,9 +234,9 @@ impl<'a> Checker<'a, '_> {
     fn table(&self, name: &str, step: &'a Step, view: &View<'a>) -> Result<(), String> {
         let found = self.find(name, Some(step), &view.tables)?;
         match found.kind {
-            StepKind::Read(_) | StepKind::Sql(_) => Ok(()),
+            StepKind::Read(_) | StepKind::Query(_) | StepKind::Sql(_) => Ok(()),
             _ => Err(format!(
-                "`{name}` makes no table; steps with `read` and `sql` do"
+                "`{name}` makes no table; steps with `read`, `query` and `sql` do"
             )),
         }
     }
