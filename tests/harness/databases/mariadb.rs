@@ -36,13 +36,19 @@ impl PrivateMariadb {
             .tempdir()
             .unwrap();
         let data = folder.path().join("data");
-        std::fs::create_dir(&data).unwrap();
+        // Servers that start clear away what others have in a folder for temporary
+        // tables that they share.
+        let temporary = folder.path().join("temporary");
+        for made in [&data, &temporary] {
+            std::fs::create_dir(made).unwrap();
+        }
         give(folder.path(), "mysql");
         let data = format!("--datadir={}", data.display());
         finish(
             as_user("mysql", Path::new("mariadb-install-db"))
                 .args(["--no-defaults", "--auth-root-authentication-method=normal"])
                 .args(["--skip-test-db", &data])
+                .env("TMPDIR", &temporary)
                 .current_dir(folder.path()),
         );
         let port = free_port();
@@ -60,6 +66,7 @@ impl PrivateMariadb {
                 "--pid-file={}",
                 folder.path().join("pid").display()
             ))
+            .env("TMPDIR", &temporary)
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
