@@ -23,7 +23,14 @@ const ONLY_IN: &[(&str, &[&str])] = &[
         "reqwest::",
         &["worker/src/steps/http/", "cli/src/", "tests/"],
     ),
-    ("datafusion::", &["worker/src/tables/"]),
+    (
+        "datafusion::",
+        &["worker/src/tables/", "worker/src/databases/"],
+    ),
+    (
+        "sqlx::",
+        &["worker/src/databases/", "tests/harness/", "tests/e2e/"],
+    ),
     ("minijinja::", &["shared/src/flow/expression"]),
     (
         "SystemTime::now",

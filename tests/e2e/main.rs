@@ -8,6 +8,7 @@ mod command_line;
 mod contract;
 mod crash;
 mod data;
+mod databases;
 mod draining;
 mod durability;
 mod failover;

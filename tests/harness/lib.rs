@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod client;
+mod databases;
 mod gate;
 mod process;
 mod proxy;
@@ -16,6 +17,7 @@ mod service;
 mod waiting;
 
 pub use client::{Answer, Client};
+pub use databases::{Database, PrivateMariadb, PrivatePostgres, SqliteFile};
 pub use gate::Gate;
 pub use process::{Process, built_program};
 pub use proxy::{Passage, Proxy};

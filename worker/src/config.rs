@@ -82,6 +82,10 @@ pub struct Config {
     #[arg(long, env = "MILLSTREAM_SECRETS_KEY", hide_env_values = true)]
     pub secrets_key: Option<SecretsKeys>,
 
+    /// How long a statement in a database waits for what another one has locked.
+    #[arg(long, env = "MILLSTREAM_DATABASE_LOCK_WAIT", default_value = "60s", value_parser = lock_wait)]
+    pub database_lock_wait: Duration,
+
     /// Networks, addresses and hosts, separated by commas, that `http` steps may
     /// reach although they are not public.
     #[arg(long, env = "MILLSTREAM_HTTP_ALLOW", default_value = "", value_parser = AllowList::parse)]
@@ -98,6 +102,16 @@ pub struct Config {
     /// What it logs.
     #[command(flatten)]
     pub log: LogSettings,
+}
+
+fn lock_wait(text: &str) -> Result<Duration, String> {
+    let wait = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let range = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+    if range.contains(&wait) {
+        Ok(wait)
+    } else {
+        Err("expected a duration from 1s to 24h".into())
+    }
 }
 
 fn slots(text: &str) -> Result<usize, String> {

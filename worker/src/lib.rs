@@ -7,6 +7,7 @@
 
 mod claimer;
 mod config;
+mod databases;
 mod executor;
 mod flows;
 mod healer;
@@ -117,7 +118,7 @@ impl Worker {
         let pulses = (0..store.partitions()).map(|_| Pulse::new()).collect();
         let alone = vec![0; usize::from(store.partitions())];
         let shared = Arc::new(Shared {
-            services: Arc::new(Services::new(&config)?),
+            services: Arc::new(Services::new(&config, &store)?),
             worker,
             store,
             leases,

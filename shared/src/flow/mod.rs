@@ -14,6 +14,7 @@ mod rules;
 pub mod schema;
 pub mod secrets;
 mod sql;
+mod statements;
 pub mod step;
 mod texts;
 mod validate;

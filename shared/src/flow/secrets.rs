@@ -34,7 +34,10 @@ pub(super) fn places(kind: &StepKind, path: &Path) -> Vec<Path> {
         | StepKind::Read(_)
         | StepKind::Sql(_)
         | StepKind::Write(_)
-        | StepKind::Check(_) => Vec::new(),
+        | StepKind::Check(_)
+        | StepKind::Query(_)
+        | StepKind::Load(_)
+        | StepKind::Execute(_) => Vec::new(),
     }
 }
 

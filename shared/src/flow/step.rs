@@ -13,6 +13,7 @@ pub use super::{
         ColumnType, Compression, ExcelReading, Format, OnBadRow, ReadStep, RejectsFile, WriteStep,
     },
     rules::{CheckStep, ColumnRules, OnViolation, RowCount},
+    statements::{LoadMode, LoadStep, StatementStep},
 };
 
 /// One part of a flow.
@@ -70,8 +71,14 @@ pub enum StepKind {
     Command(CommandStep),
     /// Reads files into a table.
     Read(ReadStep),
+    /// Asks a database for rows.
+    Query(StatementStep),
     /// Makes a table out of upstream tables.
     Sql(String),
+    /// Brings a table into a table of a database.
+    Load(LoadStep),
+    /// Changes something in a database.
+    Execute(StatementStep),
     /// Writes a table into a file.
     Write(WriteStep),
     /// Looks whether a table keeps rules.

@@ -35,8 +35,15 @@ pub(crate) fn of_step<'a>(step: &'a Step, path: &Path) -> Vec<(Path, Text<'a>)> 
             }
         }
         StepKind::Write(write) => texts.text(&write.path, path.member("write").member("path")),
-        // SQL is never a template, and neither are rules.
-        StepKind::Sql(_) | StepKind::Check(_) => {}
+        StepKind::Query(query) => {
+            texts.items(&query.params, &path.member("query").member("params"))
+        }
+        StepKind::Execute(execute) => {
+            texts.items(&execute.params, &path.member("execute").member("params"));
+        }
+        // SQL is never a template, and rules and loads have nothing that
+        // depends on a run.
+        StepKind::Sql(_) | StepKind::Load(_) | StepKind::Check(_) => {}
     }
     texts.0
 }
@@ -59,13 +66,15 @@ impl<'a> Texts<'a> {
     fn value(&mut self, value: &'a Value, path: Path) {
         match value {
             Value::String(text) => self.text(text, path),
-            Value::Array(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    self.value(item, path.item(index));
-                }
-            }
+            Value::Array(items) => self.items(items, &path),
             Value::Object(members) => self.members(members, &path),
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn items(&mut self, items: &'a [Value], path: &Path) {
+        for (index, item) in items.iter().enumerate() {
+            self.value(item, path.item(index));
         }
     }
 
@@ -105,9 +114,7 @@ impl<'a> Texts<'a> {
 
     fn command(&mut self, command: &'a CommandStep, path: &Path) {
         self.text(&command.program, path.member("program"));
-        for (index, argument) in command.args.iter().enumerate() {
-            self.value(argument, path.member("args").item(index));
-        }
+        self.items(&command.args, &path.member("args"));
         if let Some(stdin) = &command.stdin {
             self.value(stdin, path.member("stdin"));
         }

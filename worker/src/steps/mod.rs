@@ -2,7 +2,10 @@
 
 mod check;
 mod command;
+mod execute;
 mod http;
+mod load;
+mod query;
 mod read;
 mod set;
 mod sql;
@@ -16,12 +19,14 @@ use std::{collections::HashMap, sync::Arc};
 use millstream_shared::{
     flow::{StepKind, expression::Scope},
     id::{FlowId, RunId, StepId},
+    store::Store,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config,
+    databases::Databases,
     mask::Mask,
     tables::{self, Table},
     work_folder::WorkFolder,
@@ -46,10 +51,21 @@ pub(crate) struct StepContext {
     pub(crate) services: Arc<Services>,
 }
 
+impl StepContext {
+    /// The table of a step upstream.
+    pub(crate) fn table(&self, step: &StepId) -> Result<&Table, StepError> {
+        self.tables.get(step).ok_or_else(|| {
+            StepError::permanent("no_table", format!("step `{step}` has handed on no table"))
+        })
+    }
+}
+
 /// What all steps of a worker share.
 pub(crate) struct Services {
     pub(crate) http: http::Client,
     pub(crate) commands: command::Commands,
+    /// The databases that steps can reach.
+    pub(crate) databases: Databases,
     /// Works on tables.
     pub(crate) tables: tables::Engine,
     /// The local folders that steps may touch.
@@ -63,11 +79,16 @@ impl Services {
     ///
     /// # Errors
     /// Fails where a setting cannot be met, such as a folder that is not there.
-    pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &Config, store: &Store) -> anyhow::Result<Self> {
         let work_folder = WorkFolder::new(config.work_folder.as_deref())?;
         Ok(Self {
             http: http::Client::new(config.http_allow.clone())?,
             commands: config.commands.clone(),
+            databases: Databases::new(
+                store.clone(),
+                config.secrets_key.clone(),
+                config.database_lock_wait,
+            ),
             tables: tables::Engine::new(&config.tables, &work_folder.spill())?,
             files: tables::Files::new(&config.tables.files)?,
             work_folder,
@@ -129,6 +150,9 @@ pub(crate) async fn run(kind: &StepKind, context: StepContext) -> Result<StepOut
         StepKind::Http(step) => http::send(step, &context).await,
         StepKind::Command(step) => command::run(step, &context).await,
         StepKind::Read(step) => read::read(step, &context).await,
+        StepKind::Query(step) => query::query(step, &context).await,
+        StepKind::Load(step) => load::load(step, &context).await,
+        StepKind::Execute(step) => execute::execute(step, &context).await,
         StepKind::Sql(text) => sql::sql(text, &context).await,
         StepKind::Write(step) => write::write(step, &context).await,
         StepKind::Check(step) => check::check(step, &context).await,

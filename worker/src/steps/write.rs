@@ -16,13 +16,7 @@ pub(crate) async fn write(
     context: &StepContext,
 ) -> Result<StepOutput, StepError> {
     let path = rendered(&step.path, context)?;
-    let Some(table) = context.tables.get(&step.from).cloned() else {
-        return Err(StepError {
-            code: "no_table",
-            message: format!("step `{}` has handed on no table", step.from),
-            retriable: false,
-        });
-    };
+    let table = context.table(&step.from)?.clone();
     let rows = table.rows();
     let step = step.clone();
     let label = format!("{}-{}", context.run, context.step);

@@ -11,10 +11,13 @@ use std::{
     thread,
 };
 
-use datafusion::execution::{
-    disk_manager::{DiskManagerBuilder, DiskManagerMode},
-    memory_pool::FairSpillPool,
-    runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
+use datafusion::{
+    arrow::datatypes::SchemaRef,
+    execution::{
+        disk_manager::{DiskManagerBuilder, DiskManagerMode},
+        memory_pool::FairSpillPool,
+        runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
+    },
 };
 use millstream_shared::id::StepId;
 use tokio::{
@@ -27,7 +30,7 @@ use url::Url;
 
 use super::{
     Table, TableError, TableSettings,
-    memory::Budget,
+    memory::{Budget, Collector},
     query::{Query, Selected},
     read::Work,
 };
@@ -113,6 +116,12 @@ impl Engine {
             work(&hand)
         });
         running.await.map_err(stopped)?
+    }
+
+    /// An empty table with the columns `schema`, to be filled within the memory
+    /// for tables.
+    pub(crate) fn collector(&self, schema: SchemaRef) -> Collector {
+        Collector::new(&self.budget, schema)
     }
 
     pub(super) fn query(&self, text: &str, tables: &HashMap<StepId, Table>) -> Query {

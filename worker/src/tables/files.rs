@@ -173,6 +173,14 @@ impl Files {
         })
     }
 
+    /// Where the file of a database is or is to be made.
+    pub(crate) fn database(&self, path: &str) -> Result<PathBuf, TableError> {
+        let target = self.target(path)?;
+        let file = target.folder.join(target.name);
+        // A link could lead out.
+        self.within_as_far_as_it_exists(&file, path)
+    }
+
     /// `path` without symbolic links as far as it exists, within the folders.
     fn resolve(&self, path: &str) -> Result<PathBuf, TableError> {
         self.within_as_far_as_it_exists(&self.clean(path)?, path)

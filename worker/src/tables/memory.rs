@@ -38,7 +38,7 @@ impl Budget {
 }
 
 /// A table that is growing, within its budget.
-pub(super) struct Collector {
+pub(crate) struct Collector {
     budget: Budget,
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
@@ -87,7 +87,7 @@ impl Collector {
     }
 
     /// Appends rows, or says that they do not fit.
-    pub(super) fn push(&mut self, batch: RecordBatch) -> Result<(), TableError> {
+    pub(crate) fn push(&mut self, batch: RecordBatch) -> Result<(), TableError> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
@@ -128,7 +128,7 @@ impl Collector {
     }
 
     /// The table.
-    pub(super) fn finish(self) -> Table {
+    pub(crate) fn finish(self) -> Table {
         Table(Arc::new(Contents {
             schema: self.schema,
             batches: self.batches,

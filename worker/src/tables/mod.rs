@@ -43,6 +43,7 @@ pub(crate) use engine::Engine;
 pub(crate) use error::TableError;
 pub(crate) use files::Files;
 pub(crate) use look::Kind;
+pub(crate) use memory::Collector;
 pub(crate) use read::{Read, Reading, read};
 pub use settings::TableSettings;
 

@@ -268,7 +268,7 @@ steps:
     timeout: soon
   - sql: select 1
   - id: three
-    query: { connection: crm }
+    query: { connection: crm 1 }
   - id: four
     http: { url: https://x, headers: { X: 5 } }
     on_error:
@@ -291,7 +291,7 @@ steps:
                 "13:12 steps[0].needs: must be a list, not the text `two`",
                 "14:14 steps[0].timeout: a duration must be a number with a unit",
                 "15:5 steps[1]: the member `id` is missing",
-                "17:5 steps[2].query: `query` is not available in this version; known",
+                "17:26 steps[2].query.connection: a connection must be 1 to 64 of",
                 "19:43 steps[3].http.headers.X: must be a text, not the number 5; put it",
                 "22:17 steps[3].on_error[0].read.pth: there is no member `pth` here",
                 "23:5 steps[4]: must be a map, not a list",
@@ -313,12 +313,13 @@ steps:
             (
                 "id: a",
                 "2:9 steps[0]: a step has exactly one of `set`, `http`, `command`, `read`, \
-                       `sql`, `write`, `check`, and this one has none",
+                       `query`, `sql`, `load`, `execute`, `write`, `check`, and this one has none",
             ),
             (
                 "id: a, sql: x, set: {x: 1}",
                 "2:9 steps[0]: a step has exactly one of `set`, `http`, \
-                       `command`, `read`, `sql`, `write`, `check`, and this one has `set` and `sql`",
+                       `command`, `read`, `query`, `sql`, `load`, `execute`, `write`, `check`, and this \
+                       one has `set` and `sql`",
             ),
             (
                 "id: a-b, sql: x",

@@ -10,9 +10,6 @@ use crate::flow::finding::{At, Segment};
 
 /// Kinds of steps and members that flows are going to have.
 const LATER: &[&str] = &[
-    "query",
-    "load",
-    "execute",
     "flow",
     "for_each",
     "choose",

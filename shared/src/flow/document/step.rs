@@ -13,13 +13,18 @@ use serde_json::{Value, json};
 
 use crate::{
     duration::Span,
-    flow::step::{CheckStep, CommandStep, HttpStep, OnError, ReadStep, Step, StepKind, WriteStep},
+    flow::step::{
+        CheckStep, CommandStep, HttpStep, LoadStep, OnError, ReadStep, StatementStep, Step,
+        StepKind, WriteStep,
+    },
     id::StepId,
     retry::RetryPolicy,
 };
 
 /// The members that name a kind.
-const KINDS: [&str; 7] = ["set", "http", "command", "read", "sql", "write", "check"];
+const KINDS: [&str; 10] = [
+    "set", "http", "command", "read", "query", "sql", "load", "execute", "write", "check",
+];
 
 /// One part of a flow: its common members, and exactly one member that is named
 /// after its kind.
@@ -62,9 +67,18 @@ pub(crate) struct StepDocument {
     /// Reads files into a table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     read: Option<ReadStep>,
+    /// Asks a database for rows. It cannot change anything there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    query: Option<StatementStep>,
     /// Makes a table out of upstream tables by a query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sql: Option<String>,
+    /// Brings a table into a table of a database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    load: Option<LoadStep>,
+    /// Changes something in a database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    execute: Option<StatementStep>,
     /// Writes a table into a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     write: Option<WriteStep>,
@@ -83,7 +97,10 @@ impl TryFrom<StepDocument> for Step {
             document.http.map(StepKind::Http),
             document.command.map(StepKind::Command),
             document.read.map(StepKind::Read),
+            document.query.map(StepKind::Query),
             document.sql.map(StepKind::Sql),
+            document.load.map(StepKind::Load),
+            document.execute.map(StepKind::Execute),
             document.write.map(StepKind::Write),
             document.check.map(StepKind::Check),
         ];
@@ -137,7 +154,10 @@ impl From<Step> for StepDocument {
             StepKind::Http(http) => document.http = Some(http),
             StepKind::Command(command) => document.command = Some(command),
             StepKind::Read(read) => document.read = Some(read),
+            StepKind::Query(query) => document.query = Some(query),
             StepKind::Sql(sql) => document.sql = Some(sql),
+            StepKind::Load(load) => document.load = Some(load),
+            StepKind::Execute(execute) => document.execute = Some(execute),
             StepKind::Write(write) => document.write = Some(write),
             StepKind::Check(check) => document.check = Some(check),
         }

@@ -1,5 +1,6 @@
 //! What a flow must satisfy beyond its shape.
 
+mod databases;
 mod files;
 mod inputs;
 mod names;
@@ -310,7 +311,8 @@ steps:
                 "8:30 steps[2].sql: there is no step `nope`",
                 "9:12 steps[2].sql: there is no step `Raw`; did you mean `raw`?",
                 "9:31 steps[2].sql: a step cannot name itself",
-                "10:44 steps[3].write.from: `values` makes no table; steps with `read` and `sql` do",
+                "10:44 steps[3].write.from: `values` makes no table; steps with `read`, \
+                 `query` and `sql` do",
                 "11:45 steps[4].write.from: there is no step `out3`",
                 "12:22 steps[5].sql: must be one query, not several",
                 "13:50 steps[6].sql: the SQL is not well formed: identifier is expected here, not \

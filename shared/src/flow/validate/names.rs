@@ -15,7 +15,7 @@ use crate::{
         step::{OnError, Step, StepKind},
         texts::{self, Text},
     },
-    id::SecretName,
+    id::{SecretName, StepId},
 };
 
 /// Checks all names in `flow`.
@@ -133,10 +133,7 @@ impl<'a> Checker<'a, '_> {
         match &step.kind {
             StepKind::Sql(sql) => self.sql(sql, &path.member("sql"), step, view),
             StepKind::Write(write) => {
-                let path = path.member("write").member("from");
-                if let Err(message) = self.table(write.from.as_str(), step, view) {
-                    self.findings.push(Finding::new(path, message));
-                }
+                self.from(&write.from, path.member("write"), step, view);
             }
             StepKind::Check(check) => {
                 let path = path.member("check").member("table");
@@ -144,10 +141,19 @@ impl<'a> Checker<'a, '_> {
                     self.findings.push(Finding::new(path, message));
                 }
             }
+            StepKind::Load(load) => self.from(&load.from, path.member("load"), step, view),
             _ => {}
         }
         if let OnError::Steps(inner) = &step.on_error {
             self.on_error(inner, &path.member("on_error"), step, view);
+        }
+    }
+
+    /// Checks the member `from` of what stands at `path`.
+    fn from(&mut self, from: &StepId, path: Path, step: &'a Step, view: &View<'a>) {
+        if let Err(message) = self.table(from.as_str(), step, view) {
+            self.findings
+                .push(Finding::new(path.member("from"), message));
         }
     }
 
@@ -251,9 +257,9 @@ impl<'a> Checker<'a, '_> {
     fn table(&self, name: &str, step: &'a Step, view: &View<'a>) -> Result<(), String> {
         let found = self.find(name, Some(step), &view.tables)?;
         match found.kind {
-            StepKind::Read(_) | StepKind::Sql(_) => Ok(()),
+            StepKind::Read(_) | StepKind::Query(_) | StepKind::Sql(_) => Ok(()),
             _ => Err(format!(
-                "`{name}` makes no table; steps with `read` and `sql` do"
+                "`{name}` makes no table; steps with `read`, `query` and `sql` do"
             )),
         }
     }

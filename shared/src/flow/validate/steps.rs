@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{files, inputs::is_name, rules, timeout};
+use super::{databases, files, inputs::is_name, rules, timeout};
 use crate::{
     flow::{
         expression::is_template,
@@ -38,6 +38,13 @@ pub(super) fn check(step: &Step, path: &Path, findings: &mut Vec<Finding>) {
         StepKind::Http(http) => check_http(http, &path.member("http"), findings),
         StepKind::Command(command) => check_command(command, &path.member("command"), findings),
         StepKind::Read(read) => files::check_read(read, &path.member("read"), findings),
+        StepKind::Query(query) => {
+            databases::check_statement(query, &path.member("query"), findings)
+        }
+        StepKind::Load(load) => databases::check_load(load, &path.member("load"), findings),
+        StepKind::Execute(execute) => {
+            databases::check_statement(execute, &path.member("execute"), findings);
+        }
         StepKind::Write(write) => files::check_write(write, &path.member("write"), findings),
         StepKind::Check(check) => rules::check(check, &path.member("check"), findings),
     }

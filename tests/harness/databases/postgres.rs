@@ -1,0 +1,157 @@
+//! A PostgreSQL server of a test's own.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row, ValueRef,
+    postgres::{PgConnectOptions, PgSslMode},
+};
+use tempfile::TempDir;
+
+use super::{ServerProcess, as_user, finish, give};
+use crate::{SOON, eventually, redis_node::free_port};
+
+const USER: &str = "millstream";
+const PASSWORD: &str = "canary-of-postgres";
+
+/// A server in a folder of its own, reached by TCP with a password.
+#[derive(Debug)]
+pub struct PrivatePostgres {
+    // The server ends before its folder goes.
+    server: ServerProcess,
+    folder: TempDir,
+    port: u16,
+}
+
+impl PrivatePostgres {
+    /// Starts a server with an empty database, and waits until it answers.
+    ///
+    /// # Panics
+    /// Panics where there is no PostgreSQL.
+    pub async fn start() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("millstream-postgres-")
+            .tempdir()
+            .unwrap();
+        std::fs::write(folder.path().join("password"), PASSWORD).unwrap();
+        give(folder.path(), "postgres");
+        let data = folder.path().join("data");
+        finish(
+            as_user("postgres", &program("initdb"))
+                .args(["--username", USER, "--auth", "scram-sha-256", "--no-sync"])
+                .args(["--encoding", "UTF8", "--no-locale", "--pwfile"])
+                .arg(folder.path().join("password"))
+                .arg(&data)
+                .current_dir(folder.path()),
+        );
+        let port = free_port();
+        let log = File::create(folder.path().join("log")).unwrap();
+        let server = as_user("postgres", &program("postgres"))
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
+            .args(["-p", &port.to_string(), "-D"])
+            .arg(&data)
+            .arg("-k")
+            .arg(folder.path())
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let started = Self {
+            server: ServerProcess(server),
+            folder,
+            port,
+        };
+        eventually(SOON, "PostgreSQL to answer", || async {
+            started.options().connect().await.ok()
+        })
+        .await;
+        started
+    }
+
+    /// The connection to it, as an administrator would write it.
+    pub fn connection(&self) -> Value {
+        json!({
+            "kind": "postgres", "host": "127.0.0.1", "port": self.port,
+            "database": "postgres", "user": USER, "password": PASSWORD,
+        })
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.server.0.kill().unwrap();
+        self.server.0.wait().unwrap();
+    }
+
+    /// Everything that it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// A connection of an administrator's own.
+    pub async fn connect(&self) -> PgConnection {
+        self.options().connect().await.unwrap()
+    }
+
+    pub(super) async fn run(&self, sql: &str) {
+        let mut connection = self.connect().await;
+        let statements = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        let ran = statements.execute(&mut connection).await;
+        ran.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        connection.close().await.unwrap();
+    }
+
+    pub(super) async fn texts(&self, sql: &str) -> Vec<String> {
+        let mut connection = self.connect().await;
+        let asked = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        let rows = asked.fetch_all(&mut connection).await;
+        let rows = rows.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let text = |row: &sqlx::postgres::PgRow| {
+            let value = row.try_get_raw(0).unwrap();
+            let is_null = value.is_null();
+            if is_null {
+                "∅".to_owned()
+            } else {
+                value.as_str().unwrap().to_owned()
+            }
+        };
+        rows.iter().map(text).collect()
+    }
+
+    fn options(&self) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(self.port)
+            .username(USER)
+            .password(PASSWORD)
+            .database("postgres")
+            .ssl_mode(PgSslMode::Disable)
+    }
+}
+
+/// A program of the newest PostgreSQL that is installed.
+fn program(name: &str) -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql");
+    let mut found: Vec<PathBuf> = versions
+        .into_iter()
+        .flatten()
+        .map(|version| version.unwrap().path().join("bin").join(name))
+        .filter(|program| program.exists())
+        .collect();
+    found.sort();
+    let found = found.pop().or_else(|| on_search_path(name));
+    found.unwrap_or_else(|| panic!("{name} must be there: `apt-get install postgresql` brings it"))
+}
+
+fn on_search_path(name: &str) -> Option<PathBuf> {
+    let found = Command::new("which").arg(name).output().ok()?;
+    let path = String::from_utf8(found.stdout).ok()?;
+    let path = Path::new(path.trim()).to_owned();
+    path.exists().then_some(path)
+}

@@ -1,0 +1,313 @@
+//! Databases: rows out of them, and changes in them that happen once however
+//! often a step is executed.
+//!
+//! Each attempt of a step has a connection of its own. One that is given up
+//! closes it, which rolls back what was not committed.
+
+mod answer;
+mod cell;
+mod column;
+mod decimal;
+mod error;
+mod fault;
+mod kind;
+mod marker;
+mod mysql;
+mod names;
+mod postgres;
+mod rows;
+mod session;
+mod sqlite;
+mod texts;
+
+use std::time::Duration;
+
+use millstream_shared::{
+    connection::{Connection, SecretsKeys},
+    flow::step::LoadStep,
+    id::ConnectionName,
+    store::{Store, Vault, VaultError},
+};
+use serde_json::Value;
+
+pub(crate) use error::DatabaseError;
+pub(crate) use marker::{Change, Marker};
+
+use crate::tables::{Engine, Files, Table};
+use session::{Load, Statement};
+
+/// How long connecting may take.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// How long taking leave may take.
+const CLOSING_MAX: Duration = Duration::from_secs(1);
+
+/// The databases that steps can reach.
+pub(crate) struct Databases {
+    store: Store,
+    keys: Option<SecretsKeys>,
+    around: Around,
+}
+
+/// What holds for every connection.
+#[derive(Clone, Copy, Debug)]
+struct Around {
+    /// How long a statement waits for what another one has locked.
+    lock_wait: Duration,
+}
+
+impl Databases {
+    /// The databases whose connections are kept in `store`, for who has the keys.
+    pub(crate) fn new(store: Store, keys: Option<SecretsKeys>, lock_wait: Duration) -> Self {
+        Self {
+            store,
+            keys,
+            around: Around { lock_wait },
+        }
+    }
+
+    /// The rows that a statement answers. It can change nothing.
+    pub(crate) async fn query(
+        &self,
+        connection: &ConnectionName,
+        (sql, params): (&str, &[Value]),
+        engine: &Engine,
+        files: &Files,
+    ) -> Result<Table, DatabaseError> {
+        let statement = Statement { sql, params };
+        let connection = self.connection(connection).await?;
+        let answered = match &connection {
+            Connection::Postgres(server) => {
+                postgres::query(server, &statement, engine, self.around).await
+            }
+            Connection::Mysql(server) => {
+                mysql::query(server, &statement, engine, self.around).await
+            }
+            Connection::Sqlite(file) => {
+                sqlite::query(file, files, &statement, engine, self.around).await
+            }
+            other => Err(unavailable(other)),
+        };
+        answered.map_err(|error| error.without(&connection.secret_values()))
+    }
+
+    /// Brings a table into a database, once for each marker.
+    pub(crate) async fn load(
+        &self,
+        marker: Marker,
+        step: &LoadStep,
+        from: &Table,
+        files: &Files,
+    ) -> Result<Change, DatabaseError> {
+        let load = Load::new(marker, step, from)?;
+        let connection = self.connection(&step.connection).await?;
+        let loaded = match &connection {
+            Connection::Postgres(server) => {
+                let session = postgres::Postgres::connect(server, self.around).await;
+                match session {
+                    Ok(session) => session::load(session, &load).await,
+                    Err(error) => Err(error),
+                }
+            }
+            Connection::Mysql(server) => {
+                let session = mysql::Mysql::connect(server, self.around).await;
+                match session {
+                    Ok(session) => session::load(session, &load).await,
+                    Err(error) => Err(error),
+                }
+            }
+            Connection::Sqlite(file) => {
+                let session = sqlite::Sqlite::connect(file, files, true, self.around).await;
+                match session {
+                    Ok(session) => session::load(session, &load).await,
+                    Err(error) => Err(error),
+                }
+            }
+            other => Err(unavailable(other)),
+        };
+        loaded.map_err(|error| error.without(&connection.secret_values()))
+    }
+
+    /// Executes a statement, once for each marker.
+    pub(crate) async fn execute(
+        &self,
+        marker: Marker,
+        connection: &ConnectionName,
+        (sql, params): (&str, &[Value]),
+        files: &Files,
+    ) -> Result<Change, DatabaseError> {
+        let statement = Statement { sql, params };
+        refuse_transactions(sql)?;
+        let connection = self.connection(connection).await?;
+        let executed = match &connection {
+            Connection::Postgres(server) => {
+                let session = postgres::Postgres::connect(server, self.around).await;
+                match session {
+                    Ok(session) => session::execute(session, &marker, &statement).await,
+                    Err(error) => Err(error),
+                }
+            }
+            Connection::Mysql(server) => {
+                let session = mysql::Mysql::connect(server, self.around).await;
+                match session {
+                    Ok(session) => session::execute(session, &marker, &statement).await,
+                    Err(error) => Err(error),
+                }
+            }
+            Connection::Sqlite(file) => {
+                let session = sqlite::Sqlite::connect(file, files, true, self.around).await;
+                match session {
+                    Ok(session) => session::execute(session, &marker, &statement).await,
+                    Err(error) => Err(error),
+                }
+            }
+            other => Err(unavailable(other)),
+        };
+        executed.map_err(|error| error.without(&connection.secret_values()))
+    }
+
+    /// A connection by its name, as it is at this moment.
+    async fn connection(&self, name: &ConnectionName) -> Result<Connection, DatabaseError> {
+        let Some(keys) = &self.keys else {
+            let message = "this worker cannot open connections, since it has no --secrets-key";
+            return Err(DatabaseError::refused("no_secrets_key", message));
+        };
+        let vault = Vault {
+            store: &self.store,
+            keys,
+        };
+        match vault.connection(name).await {
+            Ok(Some(connection)) => Ok(connection),
+            Ok(None) => {
+                let message = format!("there is no connection `{name}`");
+                Err(DatabaseError::refused("unknown_connection", message))
+            }
+            Err(VaultError::Store(error)) if error.is_passing() => {
+                let message = format!("the connection `{name}` cannot be looked up: {error}");
+                Err(DatabaseError::passing("store", message))
+            }
+            Err(error) => Err(DatabaseError::refused(
+                "sealed_connection",
+                error.to_string(),
+            )),
+        }
+    }
+}
+
+fn unavailable(connection: &Connection) -> DatabaseError {
+    let kind = connection.kind();
+    let message = if connection.is_database() {
+        format!("databases of the kind `{kind}` are not available in this version")
+    } else {
+        format!("the connection is of the kind `{kind}`, which is no database")
+    };
+    DatabaseError::refused("wrong_connection", message)
+}
+
+/// Refuses what would end the transaction that holds the marker.
+fn refuse_transactions(sql: &str) -> Result<(), DatabaseError> {
+    let word = first_word(sql).to_ascii_lowercase();
+    let is_control = matches!(
+        word.as_str(),
+        "begin"
+            | "start"
+            | "commit"
+            | "rollback"
+            | "abort"
+            | "end"
+            | "savepoint"
+            | "release"
+            | "xa"
+    );
+    if is_control {
+        let message = format!(
+            "`{word}` is not for steps: each statement has a transaction of its own, which holds \
+             that the step is done"
+        );
+        return Err(DatabaseError::refused("statement_refused", message));
+    }
+    Ok(())
+}
+
+/// Whether a text is one statement. Triggers hold several, and count as one.
+fn is_single(sql: &str) -> bool {
+    if first_word(sql).eq_ignore_ascii_case("create")
+        && sql.to_ascii_lowercase().contains("trigger")
+    {
+        return true;
+    }
+    let mut rest = sql;
+    while let Some(start) = rest.find(['\'', '"', '`', '[', ';', '-', '/']) {
+        let (mark, behind) = rest[start..].split_at(1);
+        let end = match mark {
+            ";" => return behind_comments(behind).is_empty(),
+            "-" if behind.starts_with('-') => "\n",
+            "/" if behind.starts_with('*') => "*/",
+            "-" | "/" => "",
+            "[" => "]",
+            quote => quote,
+        };
+        rest = match behind.find(end) {
+            Some(place) => &behind[place + end.len()..],
+            None => "",
+        };
+    }
+    true
+}
+
+/// The first word of a statement, behind its comments.
+fn first_word(sql: &str) -> &str {
+    let rest = behind_comments(sql);
+    let end = rest.find(|letter: char| !letter.is_ascii_alphabetic());
+    &rest[..end.unwrap_or(rest.len())]
+}
+
+/// What stands behind the comments that a text starts with.
+fn behind_comments(sql: &str) -> &str {
+    let mut rest = sql.trim_start();
+    loop {
+        let behind = if let Some(comment) = rest.strip_prefix("--") {
+            comment.split_once('\n').map_or("", |(_, behind)| behind)
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            comment.split_once("*/").map_or("", |(_, behind)| behind)
+        } else {
+            return rest;
+        };
+        rest = behind.trim_start();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_statements_are_told_from_one() {
+        for sql in [
+            "select ';' as \"a;b\", 1 - 2 / 3; -- the end",
+            "select 1",
+            "select [a;b] from `c;d` /* ; */ ;",
+            "create trigger t after insert on a begin delete from b; delete from c; end",
+        ] {
+            assert!(is_single(sql), "{sql}");
+        }
+        for sql in [
+            "select 1; select 2",
+            "delete from a;\ncommit",
+            "select ';'; commit",
+        ] {
+            assert!(!is_single(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_statement_cannot_end_the_transaction_of_its_marker() {
+        for sql in ["commit", " /* x */ -- y\n ROLLBACK to a", "Begin;"] {
+            let refused = refuse_transactions(sql).unwrap_err();
+            assert_eq!(refused.code, "statement_refused");
+        }
+        for sql in ["insert into t values (1)", "-- commit", "", "/* commit"] {
+            assert!(refuse_transactions(sql).is_ok(), "{sql}");
+        }
+    }
+}
