@@ -114,7 +114,8 @@ async fn all_slots(
         return Ok(Some(permits));
     }
     let mut waiting = std::pin::pin!(Arc::clone(slots).acquire_many_owned(all));
-    loop {
+    // A worker that is idle may have taken what waits meanwhile.
+    while shared.alone.borrow()[usize::from(partition)] > 0 {
         let (store, worker) = (&shared.store, shared.worker);
         if !store
             .take_turn(partition, TURN, worker, TURN_LASTING)
@@ -126,4 +127,5 @@ async fn all_slots(
             return Ok(Some(permits.expect("the semaphore is never closed")));
         }
     }
+    Ok(None)
 }
