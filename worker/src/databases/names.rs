@@ -1,5 +1,7 @@
 //! Names of tables and columns in statements, and statements made of them.
 
+use super::DatabaseError;
+
 /// The staging table of an upsert. It is gone with its connection.
 pub(super) const STAGE: &str = "millstream_stage";
 
@@ -39,6 +41,43 @@ impl<'a> TableName<'a> {
 pub(super) fn quoted(name: &str, quote: char) -> String {
     let doubled = name.replace(quote, &format!("{quote}{quote}"));
     format!("{quote}{doubled}{quote}")
+}
+
+/// What steps make for themselves in a database: a table of such a name would be
+/// hidden by it, or taken for it.
+const OWN: &[&str] = &["millstream_steps", "millstream_stage"];
+
+/// Refuses a table that has the name of one of the steps' own.
+pub(super) fn refuse_own(table: &str) -> Result<(), DatabaseError> {
+    let name = table.rsplit('.').next().unwrap_or(table);
+    if OWN.iter().any(|own| own.eq_ignore_ascii_case(name)) {
+        let message = format!("the table `{name}` is what steps note their own work in");
+        return Err(DatabaseError::refused("bad_table", message));
+    }
+    Ok(())
+}
+
+/// How many bytes a name has in PostgreSQL, which cuts longer ones off.
+const POSTGRES_NAME_MAX: usize = 63;
+
+/// Refuses names that PostgreSQL would cut off, and so could take for others.
+pub(super) fn fit_postgres<'n>(
+    table: &'n str,
+    columns: impl Iterator<Item = &'n str>,
+) -> Result<(), DatabaseError> {
+    let too_long = table
+        .split('.')
+        .chain(columns)
+        .find(|name| name.len() > POSTGRES_NAME_MAX);
+    match too_long {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!(
+                "the name `{name}` is longer than the {POSTGRES_NAME_MAX} bytes that PostgreSQL keeps"
+            );
+            Err(DatabaseError::refused("bad_name", message))
+        }
+    }
 }
 
 /// The parts of statements that bring rows from one table into another.
@@ -161,5 +200,28 @@ mod tests {
         );
         let only_keys = parts(&["k"], &["k"]).merge_on_conflict();
         assert!(only_keys.ends_with("do nothing"), "{only_keys}");
+    }
+}
+
+#[cfg(test)]
+mod limits {
+    use super::*;
+
+    #[test]
+    fn names_that_would_be_taken_for_others_are_refused() {
+        for own in ["millstream_stage", "shop.MILLSTREAM_STEPS"] {
+            assert_eq!(refuse_own(own).unwrap_err().code, "bad_table");
+        }
+        assert!(refuse_own("millstream_stage.sales").is_ok());
+        let (fits, long) = ("x".repeat(63), "ø".repeat(32));
+        assert!(fit_postgres(&fits, ["a"].into_iter()).is_ok());
+        assert_eq!(
+            fit_postgres(&long, ["a"].into_iter()).unwrap_err().code,
+            "bad_name"
+        );
+        assert_eq!(
+            fit_postgres("a.b", [&*long].into_iter()).unwrap_err().code,
+            "bad_name"
+        );
     }
 }

@@ -134,27 +134,22 @@ impl Statement<'_> {
 }
 
 impl Statement<'_> {
-    /// Whether it changes what tables, users or the like there are.
+    /// Whether it may change what tables, users or the like there are, or be
+    /// several statements in one: whatever does not plainly read or change rows.
     fn is_definition(&self) -> bool {
         let word = super::first_word(self.sql).to_ascii_lowercase();
-        matches!(
+        !matches!(
             word.as_str(),
-            "alter"
-                | "analyze"
-                | "create"
-                | "drop"
-                | "flush"
-                | "grant"
-                | "install"
-                | "lock"
-                | "optimize"
-                | "rename"
-                | "repair"
-                | "reset"
-                | "revoke"
-                | "truncate"
-                | "unlock"
-                | "uninstall"
+            "call"
+                | "delete"
+                | "do"
+                | "insert"
+                | "replace"
+                | "select"
+                | "table"
+                | "update"
+                | "values"
+                | "with"
         )
     }
 }

@@ -150,6 +150,10 @@ async fn declared(
         .map_err(failure)
 }
 
+/// How statements start that open or make other files, or change how this one is
+/// kept.
+const OUTSIDE: &[&str] = &["attach", "detach", "pragma", "vacuum"];
+
 /// The values of a statement's placeholders, as many as it has.
 async fn prepared(
     connection: &mut SqliteConnection,
@@ -157,6 +161,12 @@ async fn prepared(
 ) -> Result<(sqlx::sqlite::SqliteStatement, SqliteArguments), DatabaseError> {
     if !super::is_single(statement.sql) {
         let message = "must be one statement, not several";
+        return Err(DatabaseError::refused("statement_refused", message));
+    }
+    let word = super::first_word(statement.sql).to_ascii_lowercase();
+    if OUTSIDE.contains(&word.as_str()) {
+        let message =
+            format!("`{word}` is not for steps: it reaches beyond the tables of its file");
         return Err(DatabaseError::refused("statement_refused", message));
     }
     let sql = AssertSqlSafe(statement.sql.to_owned()).into_sql_str();
