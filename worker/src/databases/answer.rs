@@ -68,8 +68,24 @@ impl<'e> Answer<'e> {
         })
     }
 
+    /// Takes a row, a value for each of `kinds`: what the database answers, or why
+    /// it cannot be carried.
+    pub(super) fn take_row<'v>(
+        &mut self,
+        kinds: &[Kind],
+        value: impl Fn(usize, &Kind) -> Result<Result<Cell<'v>, String>, DatabaseError>,
+    ) -> Result<(), DatabaseError> {
+        for (index, kind) in kinds.iter().enumerate() {
+            let cell = value(index, kind)?.map_err(|reason| {
+                DatabaseError::value("value_cannot_be_carried", self.place(index), reason)
+            })?;
+            self.push(index, cell)?;
+        }
+        self.end_row()
+    }
+
     /// Where the value that comes next for this column stands.
-    pub(super) fn place(&self, column: usize) -> Place<'_> {
+    fn place(&self, column: usize) -> Place<'_> {
         Place {
             column: &self.names[column],
             row: self.rows + 1,
@@ -77,7 +93,7 @@ impl<'e> Answer<'e> {
     }
 
     /// Puts a value into a column of the row under construction.
-    pub(super) fn push(&mut self, column: usize, cell: Cell<'_>) -> Result<(), DatabaseError> {
+    fn push(&mut self, column: usize, cell: Cell<'_>) -> Result<(), DatabaseError> {
         self.bytes += match &cell {
             Cell::Text(text) => text.len(),
             Cell::Bytes(bytes) => bytes.len(),
@@ -91,7 +107,7 @@ impl<'e> Answer<'e> {
     }
 
     /// Ends the row under construction: every column has got its value.
-    pub(super) fn end_row(&mut self) -> Result<(), DatabaseError> {
+    fn end_row(&mut self) -> Result<(), DatabaseError> {
         self.rows += 1;
         self.waiting += 1;
         if self.waiting == Self::ROWS_MAX || self.bytes >= Self::BYTES_MAX {

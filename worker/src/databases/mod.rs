@@ -102,32 +102,27 @@ impl Databases {
         names::refuse_own(&step.table)?;
         let load = Load::new(marker, step, from)?;
         let connection = self.connection(&step.connection).await?;
-        let loaded = match &connection {
-            Connection::Postgres(server) => {
-                names::fit_postgres(&step.table, from.columns())?;
-                let session = postgres::Postgres::connect(server, self.around).await;
-                match session {
-                    Ok(session) => session::load(session, &load).await,
-                    Err(error) => Err(error),
+        let loading = async {
+            match &connection {
+                Connection::Postgres(server) => {
+                    names::fit_postgres(&step.table, from.columns())?;
+                    let session = postgres::Postgres::connect(server, self.around).await?;
+                    session::load(session, &load).await
                 }
-            }
-            Connection::Mysql(server) => {
-                let session = mysql::Mysql::connect(server, self.around).await;
-                match session {
-                    Ok(session) => session::load(session, &load).await,
-                    Err(error) => Err(error),
+                Connection::Mysql(server) => {
+                    let session = mysql::Mysql::connect(server, self.around).await?;
+                    session::load(session, &load).await
                 }
-            }
-            Connection::Sqlite(file) => {
-                let session = sqlite::Sqlite::connect(file, files, true, self.around).await;
-                match session {
-                    Ok(session) => session::load(session, &load).await,
-                    Err(error) => Err(error),
+                Connection::Sqlite(file) => {
+                    let session = sqlite::Sqlite::connect(file, files, true, self.around).await?;
+                    session::load(session, &load).await
                 }
+                other => Err(unavailable(other)),
             }
-            other => Err(unavailable(other)),
         };
-        loaded.map_err(|error| error.without(&connection.secret_values()))
+        loading
+            .await
+            .map_err(|error| error.without(&connection.secret_values()))
     }
 
     /// Executes a statement, once for each marker.
@@ -141,31 +136,26 @@ impl Databases {
         let statement = Statement { sql, params };
         refuse_transactions(sql)?;
         let connection = self.connection(connection).await?;
-        let executed = match &connection {
-            Connection::Postgres(server) => {
-                let session = postgres::Postgres::connect(server, self.around).await;
-                match session {
-                    Ok(session) => session::execute(session, &marker, &statement).await,
-                    Err(error) => Err(error),
+        let executing = async {
+            match &connection {
+                Connection::Postgres(server) => {
+                    let session = postgres::Postgres::connect(server, self.around).await?;
+                    session::execute(session, &marker, &statement).await
                 }
-            }
-            Connection::Mysql(server) => {
-                let session = mysql::Mysql::connect(server, self.around).await;
-                match session {
-                    Ok(session) => session::execute(session, &marker, &statement).await,
-                    Err(error) => Err(error),
+                Connection::Mysql(server) => {
+                    let session = mysql::Mysql::connect(server, self.around).await?;
+                    session::execute(session, &marker, &statement).await
                 }
-            }
-            Connection::Sqlite(file) => {
-                let session = sqlite::Sqlite::connect(file, files, true, self.around).await;
-                match session {
-                    Ok(session) => session::execute(session, &marker, &statement).await,
-                    Err(error) => Err(error),
+                Connection::Sqlite(file) => {
+                    let session = sqlite::Sqlite::connect(file, files, true, self.around).await?;
+                    session::execute(session, &marker, &statement).await
                 }
+                other => Err(unavailable(other)),
             }
-            other => Err(unavailable(other)),
         };
-        executed.map_err(|error| error.without(&connection.secret_values()))
+        executing
+            .await
+            .map_err(|error| error.without(&connection.secret_values()))
     }
 
     /// A connection by its name, as it is at this moment.

@@ -45,20 +45,15 @@ pub(in crate::databases) async fn query(
     let sql = AssertSqlSafe(statement.sql.to_owned());
     let mut rows = sqlx::query_with(sql, arguments).fetch(connection);
     while let Some(row) = rows.try_next().await.map_err(failure)? {
-        for (index, kind) in kinds.iter().enumerate() {
+        answer.take_row(&kinds, |index, kind| {
             let value = row.try_get_raw(index).map_err(failure)?;
-            let cell = if value.is_null() {
+            Ok(if value.is_null() {
                 Ok(Cell::Null)
             } else {
                 let bytes = value.as_bytes().map_err(sqlx::Error::Decode);
                 cell(kind, bytes.map_err(failure)?)
-            };
-            let cell = cell.map_err(|reason| {
-                DatabaseError::value("value_cannot_be_carried", answer.place(index), reason)
-            })?;
-            answer.push(index, cell)?;
-        }
-        answer.end_row()?;
+            })
+        })?;
     }
     drop(rows);
     let table = answer.finish()?;

@@ -42,15 +42,10 @@ pub(in crate::databases) async fn query(
     let sql = AssertSqlSafe(statement.sql.to_owned());
     let mut rows = sqlx::query_with(sql, arguments).fetch(connection);
     while let Some(row) = rows.try_next().await.map_err(failure)? {
-        for (index, kind) in kinds.iter().enumerate() {
+        answer.take_row(&kinds, |index, kind| {
             let value = row.try_get_raw(index).map_err(failure)?;
-            let cell = stored(value).and_then(|stored| cell(kind, stored));
-            let cell = cell.map_err(|reason| {
-                DatabaseError::value("value_cannot_be_carried", answer.place(index), reason)
-            })?;
-            answer.push(index, cell)?;
-        }
-        answer.end_row()?;
+            Ok(stored(value).and_then(|stored| cell(kind, stored)))
+        })?;
     }
     drop(rows);
     let table = answer.finish()?;
