@@ -75,6 +75,9 @@ local function drop(stream, entry)
   redis.call('XDEL', stream, entry)
 end
 
+-- What an error says that `pcall` caught: Redis raises tables, Lua texts.
+local function said(wrong) return tostring(type(wrong) == 'table' and wrong.err or wrong) end
+
 -- Notes an entry or run that had to be set aside. The only stream that is trimmed.
 local function bury(id, reason)
   redis.call('XADD', prefix .. 'dead', 'MAXLEN', '~', 10000, '*', 'run', id, 'reason', reason)
@@ -230,7 +233,7 @@ end
 local function begin(stream, consumer, lease_ms, entry, id, retake)
   local went, run = pcall(begin_of, stream, consumer, lease_ms, entry, id, retake)
   if went then return run end
-  bury(id or '', 'it could not be begun: ' .. tostring(type(run) == 'table' and run.err or run))
+  bury(id or '', 'it could not be begun: ' .. said(run))
   return nil
 end
 

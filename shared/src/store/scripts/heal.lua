@@ -108,9 +108,7 @@ end
 
 for i = 4, #ARGV, 2 do
   local went, wrong = pcall(check, ARGV[i], ARGV[i + 1])
-  if not went then
-    wrong = 'it cannot be looked at: ' .. tostring(type(wrong) == 'table' and wrong.err or wrong)
-  end
+  if not went then wrong = 'it cannot be looked at: ' .. said(wrong) end
   if wrong then found[#found + 1] = { ARGV[i], wrong } end
 end
 if #ARGV > 3 then return found end

@@ -82,7 +82,7 @@ for _, stream in ipairs(KEYS) do
     for _, row in ipairs(pending) do
       local went, wrong = pcall(take, stream, row[1], row[3])
       if not went then
-        bury('', 'an entry could not be looked at: ' .. tostring(type(wrong) == 'table' and wrong.err or wrong))
+        bury('', 'an entry could not be looked at: ' .. said(wrong))
       end
       from = '(' .. row[1]
     end
