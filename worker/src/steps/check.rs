@@ -29,10 +29,7 @@ pub(crate) async fn check(
     step: &CheckStep,
     context: &StepContext,
 ) -> Result<StepOutput, StepError> {
-    let Some(table) = context.tables.get(&step.table).cloned() else {
-        let message = format!("step `{}` has handed on no table", step.table);
-        return Err(StepError::permanent("no_table", message));
-    };
+    let table = context.table(&step.table)?.clone();
     let rules = rules(step, &table)?;
     let rows = table.rows();
     let counts = rules.iter().map(|rule| rule.count.as_str());

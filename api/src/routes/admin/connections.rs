@@ -54,11 +54,7 @@ pub(crate) async fn put(
     let is_new = vault.put_connection(&name, &connection).await?;
     let kind = connection.kind();
     tracing::info!(connection = %name, kind, by = %admin.key_id(), "connection kept");
-    let status = if is_new {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
+    let status = super::kept(is_new);
     Ok((status, Json(ConnectionReply::of(&name, &connection))).into_response())
 }
 

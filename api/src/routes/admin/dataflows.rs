@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::State,
-    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -35,11 +34,7 @@ pub(crate) async fn publish(
     app.flows.forget(&flow.id);
     let version = published.version;
     tracing::info!(flow = %flow.id, version, by = %admin.key_id(), "flow published");
-    let status = if published.created {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
+    let status = super::kept(published.created);
     let id = flow.id;
     Ok((status, Json(PublishedReply { id, version })).into_response())
 }

@@ -57,11 +57,7 @@ pub(crate) async fn put(
     let value = read(&body)?;
     let is_new = vault.put_secret(&name, value.reveal()).await?;
     tracing::info!(secret = %name, by = %admin.key_id(), "secret kept");
-    let status = if is_new {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
+    let status = super::kept(is_new);
     Ok((status, Json(SecretReply { name })).into_response())
 }
 

@@ -133,15 +133,19 @@ impl<'a> Checker<'a, '_> {
         match &step.kind {
             StepKind::Sql(sql) => self.sql(sql, &path.member("sql"), step, view),
             StepKind::Write(write) => {
-                self.from(&write.from, path.member("write"), step, view);
+                self.taken(&write.from, path.member("write").member("from"), step, view);
             }
             StepKind::Check(check) => {
-                let path = path.member("check").member("table");
-                if let Err(message) = self.table(check.table.as_str(), step, view) {
-                    self.findings.push(Finding::new(path, message));
-                }
+                self.taken(
+                    &check.table,
+                    path.member("check").member("table"),
+                    step,
+                    view,
+                );
             }
-            StepKind::Load(load) => self.from(&load.from, path.member("load"), step, view),
+            StepKind::Load(load) => {
+                self.taken(&load.from, path.member("load").member("from"), step, view);
+            }
             _ => {}
         }
         if let OnError::Steps(inner) = &step.on_error {
@@ -149,11 +153,10 @@ impl<'a> Checker<'a, '_> {
         }
     }
 
-    /// Checks the member `from` of what stands at `path`.
-    fn from(&mut self, from: &StepId, path: Path, step: &'a Step, view: &View<'a>) {
-        if let Err(message) = self.table(from.as_str(), step, view) {
-            self.findings
-                .push(Finding::new(path.member("from"), message));
+    /// Checks the name of a table, which stands at `path`.
+    fn taken(&mut self, table: &StepId, path: Path, step: &'a Step, view: &View<'a>) {
+        if let Err(message) = self.table(table.as_str(), step, view) {
+            self.findings.push(Finding::new(path, message));
         }
     }
 
