@@ -242,7 +242,7 @@ pub struct HttpService {
 }
 
 /// How an authority of OAuth 2.0 is shown who asks for a token.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientAuth {
     /// As basic authentication.

@@ -26,6 +26,7 @@ mod rejects;
 #[cfg(test)]
 mod round_trip_tests;
 mod settings;
+mod spooled;
 #[cfg(test)]
 mod tests;
 mod typed;
@@ -46,6 +47,7 @@ pub(crate) use look::Kind;
 pub(crate) use memory::Collector;
 pub(crate) use read::{Read, Reading, read};
 pub use settings::TableSettings;
+pub(crate) use spooled::{Spooled, copy_into, read_spooled, write_text};
 
 use millstream_shared::byte_size::ByteSize;
 pub(crate) use write::{Writing, write};

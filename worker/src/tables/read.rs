@@ -109,7 +109,7 @@ pub(crate) fn read(files: &Files, reading: &Reading<'_>, work: &Work) -> Result<
     })
 }
 
-fn read_as(
+pub(super) fn read_as(
     format: Format,
     source: &Source<'_>,
     rejects: &mut Rejects,

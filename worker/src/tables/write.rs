@@ -94,6 +94,20 @@ fn write_as(
     }
 }
 
+/// Writes `table` as a text, as sheets and files of rows are not sent.
+pub(super) fn write_text_as(
+    format: Format,
+    table: &Table,
+    output: Output<'_>,
+    work: &Work,
+) -> Result<(), TableError> {
+    match format {
+        Format::Csv => write_csv(table, &CsvWriting::default(), output, work),
+        Format::Ndjson => write_json::<LineDelimited>(table, output, work),
+        _ => write_json::<JsonArray>(table, output, work),
+    }
+}
+
 /// Where the bytes of a file go.
 pub(super) type Output<'a> = &'a mut (dyn Write + Send);
 
