@@ -89,8 +89,8 @@ impl TryFrom<String> for JsonPointer {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let escapes = text.split('~').skip(1);
-        let is_escaped = escapes.fold(true, |fine, rest| fine && rest.starts_with(['0', '1']));
+        let mut escapes = text.split('~').skip(1);
+        let is_escaped = escapes.all(|rest| rest.starts_with(['0', '1']));
         if (text.is_empty() || text.starts_with('/')) && is_escaped {
             return Ok(Self(text));
         }

@@ -71,7 +71,7 @@ pub enum StepKind {
     /// Makes values out of templates.
     Set(IndexMap<String, Value>),
     /// Sends an HTTP request.
-    Http(HttpStep),
+    Http(Box<HttpStep>),
     /// Runs a program.
     Command(CommandStep),
     /// Reads files into a table.

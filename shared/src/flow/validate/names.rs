@@ -12,7 +12,7 @@ use crate::{
         finding::{At, Finding, Path},
         secrets,
         sql::{self, InvalidSql, TableName},
-        step::{HttpStep, OnError, Step, StepKind},
+        step::{OnError, Step, StepKind},
         texts::{self, Text},
     },
     id::{SecretName, StepId},
@@ -146,11 +146,11 @@ impl<'a> Checker<'a, '_> {
             StepKind::Load(load) => {
                 self.taken(&load.from, path.member("load").member("from"), step, view);
             }
-            StepKind::Http(HttpStep {
-                table: Some(table), ..
-            }) => {
-                let path = path.member("http").member("table").member("from");
-                self.taken(&table.from, path, step, view);
+            StepKind::Http(http) => {
+                if let Some(table) = &http.table {
+                    let path = path.member("http").member("table").member("from");
+                    self.taken(&table.from, path, step, view);
+                }
             }
             _ => {}
         }

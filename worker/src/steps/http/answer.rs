@@ -110,7 +110,7 @@ impl Incoming {
     }
 
     /// All of it into a file, which may take as much as `size` says.
-    pub(super) async fn into_file(&mut self, path: &Path, size: ByteSize) -> Result<(), StepError> {
+    pub(super) async fn write_to(&mut self, path: &Path, size: ByteSize) -> Result<(), StepError> {
         let file = File::create(path).await.map_err(spool::failed)?;
         let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
         while let Some(chunk) = self.chunk().await? {

@@ -86,7 +86,7 @@ async fn table(
         written.map_err(spool::failed)?;
         text.len() as u64
     } else {
-        incoming.into_file(&path, sender.client.answer_size).await?;
+        incoming.write_to(&path, sender.client.answer_size).await?;
         incoming.bytes
     };
     let value = value::of_head(incoming.status(), incoming.headers());
@@ -112,7 +112,7 @@ async fn save(
     context: &StepContext,
 ) -> Result<StepOutput, StepError> {
     let from = spool.path("answer").await?;
-    incoming.into_file(&from, sender.client.answer_size).await?;
+    incoming.write_to(&from, sender.client.answer_size).await?;
     let mut value = value::of_head(incoming.status(), incoming.headers());
     value["path"] = path.into();
     value["bytes"] = incoming.bytes.into();

@@ -389,7 +389,7 @@ async fn an_answer_without_end_is_cut_off_at_its_limit() {
     let path = folder.path().join("answer");
     let limit = Limit::of(Duration::from_secs(60));
     let mut incoming = client.open(&request, limit).await.unwrap();
-    let error = incoming.into_file(&path, client.answer_size).await;
+    let error = incoming.write_to(&path, client.answer_size).await;
     let error = error.unwrap_err();
     assert_eq!((error.code, error.retriable), ("http_too_large", false));
     assert!(
