@@ -153,16 +153,6 @@ pub enum TextFormat {
     Csv,
 }
 
-impl From<TextFormat> for Format {
-    fn from(format: TextFormat) -> Self {
-        match format {
-            TextFormat::Json => Self::Json,
-            TextFormat::Ndjson => Self::Ndjson,
-            TextFormat::Csv => Self::Csv,
-        }
-    }
-}
-
 /// A field of a form with files: either a value or a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -5,21 +5,16 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use millstream_shared::flow::step::{ColumnType, Format, ReadStep};
+use millstream_shared::flow::step::{Format, ReadStep, TextFormat};
 
 use super::{
-    Files, Table, TableError,
-    batches::Columns,
-    column::ColumnKind,
+    Feed, Files, Reading, Table, TableError,
     files::SourceFile,
-    partitions::Partitions,
     publish::{publish, write_whole},
-    read::{Source, Work, read_as},
-    rejects::Rejects,
-    write::write_text_as,
+    read::{Work, prepared, read},
+    write::{Rows, write_text_as},
 };
 
 /// An answer that lies on disk.
@@ -34,38 +29,35 @@ pub(crate) struct Spooled {
 /// below: [`super::Engine::on_files`] is the place for it.
 pub(crate) fn read_spooled(
     answers: &[Spooled],
-    step: &ReadStep,
+    (format, step): (Format, &ReadStep),
+    files: &Files,
     work: &Work,
 ) -> Result<Table, TableError> {
     let file = |answer: &Spooled| SourceFile::at(&answer.path, &answer.shown, answer.bytes);
-    let files: Vec<_> = answers.iter().map(file).collect();
-    let mut declared = step.columns.as_ref().map(|columns| {
-        let kind = |(name, kind): (&String, &ColumnType)| (name.clone(), ColumnKind::Plain(*kind));
-        columns.iter().map(kind).collect::<Columns>()
-    });
-    let partitions = Arc::new(Partitions::of(&files, declared.as_mut())?);
-    let source = Source {
-        files: &files,
-        declared,
-        partitions,
+    let reading = Reading {
+        path: "",
         step,
-        work,
+        rejects_path: None,
+        label: "",
     };
-    let format = step.format.unwrap_or(Format::Json);
-    read_as(format, &source, &mut Rejects::new(None))
+    let answers = answers.iter().map(file).collect();
+    let prepared = prepared(answers, format, &reading, work)?;
+    Ok(read(&prepared, files, work)?.table)
 }
 
 /// Writes a table as a text into a new file; how many bytes it has.
 pub(crate) fn write_text(
     table: &Table,
-    format: Format,
+    format: TextFormat,
     path: &Path,
     work: &Work,
 ) -> Result<u64, TableError> {
     let failed = |error| TableError::io("writing into --work-folder", error);
     let file = File::create(path).map_err(failed)?;
+    let feed = Feed::Table(table.clone());
+    let mut rows = Rows::of(&feed)?;
     write_whole(&file, "the table to send", |draft| {
-        write_text_as(format, table, draft, work)
+        write_text_as(format, &mut rows, draft, work)
     })?;
     Ok(file.metadata().map_err(failed)?.len())
 }

@@ -101,7 +101,7 @@ impl Body {
         let services = &context.services;
         let writing = services
             .tables
-            .on_files(move |work| tables::write_text(&table, format.into(), &target, work));
+            .on_files(move |work| tables::write_text(&table, format, &target, work));
         let bytes = writing.await?;
         let shown = format!("the table of `{}`", sent.from);
         Ok(Some(Self {

@@ -77,7 +77,7 @@ pub(super) async fn table(
     extract: &HttpExtract,
     context: &StepContext,
 ) -> Result<Table, StepError> {
-    let reading = ReadStep {
+    let step = ReadStep {
         path: String::new(),
         format: Some(format),
         columns: extract.columns.clone(),
@@ -87,9 +87,11 @@ pub(super) async fn table(
         reject_limit: None,
         rejects: None,
     };
-    let tables = &context.services.tables;
-    let made = tables.on_files(move |work| tables::read_spooled(&answers, &reading, work));
-    Ok(made.await?)
+    let services = context.services.clone();
+    let reading = context.services.tables.on_files(move |work| {
+        tables::read_spooled(&answers, (format, &step), &services.files, work)
+    });
+    Ok(reading.await?)
 }
 
 #[cfg(test)]
