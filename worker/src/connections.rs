@@ -8,6 +8,7 @@ use millstream_shared::{
 };
 
 /// The connections of the vault, for who has its keys.
+#[derive(Clone)]
 pub(crate) struct Connections {
     store: Store,
     keys: Option<SecretsKeys>,

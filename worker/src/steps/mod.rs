@@ -118,15 +118,12 @@ impl Services {
     /// Fails where a setting cannot be met, such as a folder that is not there.
     pub(crate) fn new(config: &Config, store: &Store) -> anyhow::Result<Self> {
         let work_folder = WorkFolder::new(config.work_folder.as_deref())?;
+        let connections = Connections::new(store.clone(), config.secrets_key.clone());
         Ok(Self {
             http: http::Client::new(config.http_allow.clone(), config.http_answer_size)?,
             commands: config.commands.clone(),
-            connections: Connections::new(store.clone(), config.secrets_key.clone()),
-            databases: Databases::new(
-                store.clone(),
-                config.secrets_key.clone(),
-                config.database_lock_wait,
-            ),
+            databases: Databases::new(connections.clone(), config.database_lock_wait),
+            connections,
             tables: tables::Engine::new(&config.tables, &work_folder.spill())?,
             files: Arc::new(tables::Files::new(&config.tables.files)?),
             work_folder,
