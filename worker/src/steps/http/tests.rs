@@ -367,7 +367,9 @@ async fn an_answer_that_pauses_for_too_long_is_given_up() {
     let request = request(json!({ "url": format!("http://{address}/x") }));
     let limit = Limit::with_silence(Duration::from_secs(60), Duration::from_millis(200));
     let mut incoming = client.open(&request, limit).await.unwrap();
-    let error = incoming.in_memory(100).await.unwrap_err();
+    let reading = incoming.in_memory(100);
+    let soon = tokio::time::timeout(Duration::from_secs(20), reading);
+    let error = soon.await.unwrap().unwrap_err();
     assert_eq!((error.code, error.retriable), ("http_timeout", true));
     assert!(error.message.ends_with("paused for 200ms"), "{error}");
 }
