@@ -9,6 +9,7 @@ mod claimer;
 mod config;
 mod databases;
 mod executor;
+mod fault;
 mod flows;
 mod healer;
 mod isolation;

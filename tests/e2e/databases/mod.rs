@@ -3,6 +3,7 @@
 
 mod crash;
 mod errors;
+mod kills;
 mod modes;
 mod values;
 

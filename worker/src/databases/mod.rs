@@ -9,7 +9,6 @@ mod cell;
 mod column;
 mod decimal;
 mod error;
-mod fault;
 mod kind;
 mod marker;
 mod mysql;

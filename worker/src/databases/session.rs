@@ -6,13 +6,12 @@ use serde_json::Value;
 
 use super::{
     error::DatabaseError,
-    fault,
     kind::Kind,
     marker::{Change, Marker},
     names::{TableName, quoted},
     rows,
 };
-use crate::tables::Table;
+use crate::{fault, tables::Table};
 
 /// A table to bring into a database.
 pub(crate) struct Load<'a> {

@@ -3,13 +3,15 @@
 use sqlx::{Arguments, AssertSqlSafe, Encode, MySqlConnection, Type, mysql::MySqlArguments};
 
 use super::failure;
-use crate::databases::{
-    cell::{Cell, date_text, moment_text, time_text},
-    error::{DatabaseError, Place},
+use crate::{
+    databases::{
+        cell::{Cell, date_text, moment_text, time_text},
+        error::{DatabaseError, Place},
+        names::quoted,
+        rows::Rows,
+        session::Load,
+    },
     fault,
-    names::quoted,
-    rows::Rows,
-    session::Load,
 };
 
 /// How many rows, values and bytes one statement brings at the most.

@@ -6,13 +6,15 @@ use chrono::Datelike;
 use sqlx::{AssertSqlSafe, Column, Executor, PgConnection, SqlSafeStr, Statement, TypeInfo};
 
 use super::failure::failure;
-use crate::databases::{
-    cell::{Cell, day, hex, split_moment, time_text},
-    error::{DatabaseError, Place},
+use crate::{
+    databases::{
+        cell::{Cell, day, hex, split_moment, time_text},
+        error::{DatabaseError, Place},
+        names::quoted,
+        rows::Rows,
+        session::Load,
+    },
     fault,
-    names::quoted,
-    rows::Rows,
-    session::Load,
 };
 
 /// How much is sent at once.

@@ -20,14 +20,13 @@ pub(super) use answers::query;
 use super::{
     Around, CLOSING_MAX,
     error::{DatabaseError, Place},
-    fault,
     kind::Kind,
     marker::{self, Change, Marker},
     names::{Parts, STAGE, TableName, quoted},
     rows::Rows,
     session::{Load, Session, Statement},
 };
-use crate::tables::Files;
+use crate::{fault, tables::Files};
 use failure::failure;
 
 /// How many values one statement brings at the most.
