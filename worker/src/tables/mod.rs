@@ -27,7 +27,7 @@ mod rejects;
 mod round_trip_tests;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod typed;
 mod value;
 mod write;

@@ -24,7 +24,8 @@ use super::{
     kind::Kind,
     marker::{self, Change, Marker},
     names::{Parts, STAGE, quoted},
-    session::{Load, Session, Statement},
+    session::{Load, Session},
+    statement::Statement,
 };
 use failure::failure;
 use insert::{bind, insert};
@@ -358,7 +359,11 @@ fn type_of(kind: &Kind, is_key: bool) -> String {
         Kind::Single => "float".to_owned(),
         Kind::Double => "double".to_owned(),
         Kind::Decimal { precision, scale } => {
-            format!("decimal({}, {})", precision.max(&1), (*scale).clamp(0, 30))
+            format!(
+                "decimal({}, {})",
+                precision.max(&1),
+                (*scale).clamp(0, 30)
+            )
         }
         // A text of any length has no index.
         Kind::Text if is_key => "varchar(255)".to_owned(),

@@ -22,7 +22,8 @@ use super::{
     kind::Kind,
     marker::{self, Change, Marker},
     names::{Parts, STAGE},
-    session::{Load, Session, Statement},
+    session::{Load, Session},
+    statement::Statement,
 };
 use failure::failure;
 
