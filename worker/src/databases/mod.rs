@@ -14,6 +14,8 @@ mod marker;
 mod mysql;
 mod names;
 mod postgres;
+#[cfg(test)]
+mod round_trip_tests;
 mod rows;
 mod session;
 mod sqlite;

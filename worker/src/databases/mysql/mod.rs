@@ -28,7 +28,7 @@ use super::{
     statement::Statement,
 };
 use failure::failure;
-use insert::{bind, insert};
+use insert::{SCALE_MAX, bind, insert};
 
 /// Ways of keeping tables that know transactions.
 const TRANSACTIONAL: &[&str] = &["innodb", "ndbcluster", "ndb", "rocksdb", "tokudb"];
@@ -362,7 +362,7 @@ fn type_of(kind: &Kind, is_key: bool) -> String {
             format!(
                 "decimal({}, {})",
                 precision.max(&1),
-                (*scale).clamp(0, 30)
+                (*scale).clamp(0, SCALE_MAX)
             )
         }
         // A text of any length has no index.

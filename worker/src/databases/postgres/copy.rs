@@ -79,10 +79,14 @@ async fn json_columns(
     Ok(is_json.collect())
 }
 
+/// What texts of PostgreSQL do not hold.
+const NO_ZERO: &str = "holds a character with the code 0, which no text of PostgreSQL can";
+
 /// Appends a value to a line.
 fn put(line: &mut String, cell: &Cell<'_>, as_json: bool) -> Result<(), &'static str> {
     match cell {
         Cell::Null => line.push_str("\\N"),
+        Cell::Text(text) if text.contains('\0') => return Err(NO_ZERO),
         Cell::Text(text) => put_escaped(line, text),
         Cell::Object(_) => put_escaped(line, &cell.to_json().to_string()),
         Cell::List(_) if as_json => put_escaped(line, &cell.to_json().to_string()),
@@ -103,6 +107,7 @@ fn plain(cell: &Cell<'_>) -> Result<String, &'static str> {
         Cell::Double(value) if value.abs() >= 1e16 => format!("{value:?}"),
         Cell::Double(value) => value.to_string(),
         Cell::Decimal(value) => value.to_string(),
+        Cell::Text(text) if text.contains('\0') => return Err(NO_ZERO),
         Cell::Text(text) => text.to_string(),
         Cell::Bytes(bytes) => format!("\\x{}", hex(bytes)),
         Cell::Date(days) => {
