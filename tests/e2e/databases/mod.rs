@@ -5,6 +5,7 @@ mod crash;
 mod errors;
 mod kills;
 mod modes;
+mod trouble;
 mod values;
 
 use std::{fs, time::Duration};

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use millstream_shared::connection::Server;
+
+use super::CONNECT_MAX;
 use crate::tables::TableError;
 
 /// Why something in a database could not be done, with the database's own words.
@@ -55,7 +58,21 @@ impl DatabaseError {
                 "connection_lost",
                 "the thread that had the database open has ended",
             ),
+            // Its text is about the driver's own parts.
+            sqlx::Error::Protocol(_) => Self::refused(
+                "statement_refused",
+                "the server answered with what no step takes: `copy … from stdin` and the like \
+                 need a program at their other end, so have `load` or `query` bring the rows",
+            ),
             error => Self::refused("database_failed", error.to_string()),
+        }
+    }
+
+    /// The same, said of what it happened to, such as "connection `db`".
+    pub(super) fn of(self, what: &str) -> Self {
+        Self {
+            message: format!("{what}: {}", self.message),
+            ..self
         }
     }
 
@@ -66,6 +83,23 @@ impl DatabaseError {
         }
         self
     }
+}
+
+/// A server that cannot be reached; `usual` is the port of its kind.
+pub(super) fn unreachable(server: &Server, usual: u16, why: &dyn fmt::Display) -> DatabaseError {
+    let message = format!("{} cannot be reached: {why}", address(server, usual));
+    DatabaseError::passing("database_unreachable", message)
+}
+
+/// A server that says nothing while it is connected to.
+pub(super) fn silent(server: &Server, usual: u16) -> DatabaseError {
+    let address = address(server, usual);
+    let message = format!("{address} did not answer within {CONNECT_MAX:?}");
+    DatabaseError::passing("database_unreachable", message)
+}
+
+fn address(server: &Server, usual: u16) -> String {
+    format!("{}:{}", server.host, server.port.map_or(usual, u16::from))
 }
 
 impl From<TableError> for DatabaseError {

@@ -72,17 +72,18 @@ impl Databases {
     /// The rows that a statement answers. It can change nothing.
     pub(crate) async fn query(
         &self,
-        connection: &ConnectionName,
+        name: &ConnectionName,
         (sql, params): (&str, &[Value]),
         engine: &Engine,
         files: &Files,
     ) -> Result<Table, DatabaseError> {
         let statement = Statement { sql, params };
-        let connection = self.connection(connection).await?;
+        let connection = self.connection(name).await?;
         let answered = self.around.query(&connection, &statement, engine, files);
+        let what = format!("connection `{name}`");
         answered
             .await
-            .map_err(|error| error.without(&connection.secret_values()))
+            .map_err(|error| told(error, &what, &connection))
     }
 
     /// Brings a table into a database, once for each marker.
@@ -97,26 +98,28 @@ impl Databases {
         let load = Load::new(marker, step, from)?;
         let connection = self.connection(&step.connection).await?;
         let loading = self.around.load(&connection, &load, files);
+        let what = format!("connection `{}`, table `{}`", step.connection, step.table);
         loading
             .await
-            .map_err(|error| error.without(&connection.secret_values()))
+            .map_err(|error| told(error, &what, &connection))
     }
 
     /// Executes a statement, once for each marker.
     pub(crate) async fn execute(
         &self,
         marker: Marker,
-        connection: &ConnectionName,
+        name: &ConnectionName,
         (sql, params): (&str, &[Value]),
         files: &Files,
     ) -> Result<Change, DatabaseError> {
         let statement = Statement { sql, params };
         statement::refuse_transactions(sql)?;
-        let connection = self.connection(connection).await?;
+        let connection = self.connection(name).await?;
         let executing = self.around.execute(&connection, &marker, &statement, files);
+        let what = format!("connection `{name}`");
         executing
             .await
-            .map_err(|error| error.without(&connection.secret_values()))
+            .map_err(|error| told(error, &what, &connection))
     }
 
     /// A connection by its name, as it is at this moment.
@@ -208,6 +211,11 @@ impl Around {
             other => Err(unavailable(other)),
         }
     }
+}
+
+/// An error as people read it: of what it is, and without any secret.
+fn told(error: DatabaseError, what: &str, connection: &Connection) -> DatabaseError {
+    error.of(what).without(&connection.secret_values())
 }
 
 fn unavailable(connection: &Connection) -> DatabaseError {

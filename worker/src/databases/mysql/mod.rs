@@ -20,7 +20,7 @@ pub(super) use answers::query;
 use super::{
     Around, CLOSING_MAX, CONNECT_MAX,
     cell::Cell,
-    error::DatabaseError,
+    error::{self, DatabaseError},
     kind::Kind,
     marker::{self, Change, Marker},
     names::{Parts, STAGE, quoted},
@@ -29,6 +29,9 @@ use super::{
 };
 use failure::failure;
 use insert::{SCALE_MAX, bind, insert};
+
+/// The usual port.
+const PORT: u16 = 3306;
 
 /// Ways of keeping tables that know transactions.
 const TRANSACTIONAL: &[&str] = &["innodb", "ndbcluster", "ndb", "rocksdb", "tokudb"];
@@ -46,8 +49,7 @@ impl Mysql {
         let connection = match timeout(CONNECT_MAX, connecting).await {
             Ok(connected) => connected.map_err(|error| failure::of_connecting(error, server))?,
             Err(_) => {
-                let message = format!("{} did not answer within {CONNECT_MAX:?}", server.host);
-                return Err(DatabaseError::passing("database_unreachable", message));
+                return Err(error::silent(server, PORT));
             }
         };
         let mut session = Self { connection };
@@ -323,7 +325,7 @@ impl Session for Mysql {
 fn options(server: &Server) -> MySqlConnectOptions {
     let mut options = MySqlConnectOptions::new()
         .host(&server.host)
-        .port(server.port.map_or(3306, u16::from))
+        .port(server.port.map_or(PORT, u16::from))
         .database(&server.database)
         .username(&server.user)
         .pipes_as_concat(false)
