@@ -5,6 +5,7 @@ mod crash;
 mod errors;
 mod kills;
 mod modes;
+mod streams;
 mod trouble;
 mod values;
 

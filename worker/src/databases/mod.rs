@@ -35,7 +35,7 @@ use serde_json::Value;
 pub(crate) use error::DatabaseError;
 pub(crate) use marker::{Change, Marker};
 
-use crate::tables::{Engine, Files, Table};
+use crate::tables::{Engine, Feed, Files, Table};
 use session::Load;
 use statement::Statement;
 
@@ -91,17 +91,18 @@ impl Databases {
         &self,
         marker: Marker,
         step: &LoadStep,
-        from: &Table,
+        from: &Feed,
         files: &Files,
-    ) -> Result<Change, DatabaseError> {
+    ) -> Result<(Change, u64), DatabaseError> {
         names::refuse_own(&step.table)?;
-        let load = Load::new(marker, step, from)?;
+        let load = Load::new(marker, step, from).await?;
         let connection = self.connection(&step.connection).await?;
         let loading = self.around.load(&connection, &load, files);
         let what = format!("connection `{}`, table `{}`", step.connection, step.table);
-        loading
-            .await
-            .map_err(|error| told(error, &what, &connection))
+        let change = loading.await;
+        let change = change.map_err(|error| told(error, &what, &connection))?;
+        let (_, bytes) = load.taken().await;
+        Ok((change, bytes))
     }
 
     /// Executes a statement, once for each marker.

@@ -24,7 +24,7 @@ use super::{
     rows::Rows,
 };
 use crate::tables::{
-    Engine, Files, Table,
+    Engine, Feed, Files, Table,
     tests::{new_engine, settings},
 };
 
@@ -260,7 +260,7 @@ impl Tried {
             run: RunId::new(),
             step: "load".parse().unwrap(),
         };
-        let load = Load::new(marker, &step, table)?;
+        let load = Load::new(marker, &step, &Feed::Table(table.clone())).await?;
         AROUND.load(&self.connection, &load, &self.files).await?;
         let sql = format!("select * from {name}");
         let statement = Statement {
@@ -288,7 +288,7 @@ impl Tried {
         let mut table = self.engine.collector(Arc::clone(&schema));
         let batch = RecordBatch::try_new(schema, arrays).unwrap();
         table.push(batch).unwrap();
-        table.finish()
+        table.finish().unwrap()
     }
 
     /// The table comes back as it was, without the rows that are refused by
@@ -326,8 +326,9 @@ impl Tried {
             prop_assert_eq!(found, &kind.data_type(), "{:?}", &made.kind);
         }
         let mut row = 0;
-        for batch in answer.batches() {
-            let rows = Rows::of(batch).unwrap();
+        let mut reader = answer.open().unwrap();
+        while let Some(batch) = reader.next() {
+            let rows = Rows::of(&batch.unwrap()).unwrap();
             for index in 0..rows.count() {
                 for (made, found) in columns.iter().zip(rows.row(index)) {
                     let expected = cell_there(&self.database, &made.kind, &made.cells[row]);

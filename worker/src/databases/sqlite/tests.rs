@@ -27,8 +27,9 @@ async fn ask(folder: &Path, sql: &str) -> Result<Vec<String>, DatabaseError> {
     let answer = around.query(&connection, &statement, &engine, &files);
     let table = answer.await?;
     let mut found = Vec::new();
-    for batch in table.batches() {
-        let rows = Rows::of(batch)?;
+    let mut reader = table.open()?;
+    while let Some(batch) = reader.next() {
+        let rows = Rows::of(&batch?)?;
         let shown = |row| format!("{:?}", rows.row(row).collect::<Vec<_>>());
         found.extend((0..rows.count()).map(shown));
     }
