@@ -18,7 +18,9 @@ mod service;
 mod waiting;
 
 pub use client::{Answer, Client};
-pub use databases::{Database, PrivateMariadb, PrivatePostgres, SqliteFile};
+pub use databases::{
+    Authority, Database, PrivateMariadb, PrivatePostgres, ServerCertificate, SqliteFile,
+};
 pub use gate::Gate;
 pub use process::{Process, built_program};
 pub use proxy::{Passage, Proxy};

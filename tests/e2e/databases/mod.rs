@@ -6,6 +6,7 @@ mod errors;
 mod kills;
 mod modes;
 mod streams;
+mod tls;
 mod trouble;
 mod values;
 

@@ -9,7 +9,7 @@ use sqlx::{
 };
 use tempfile::TempDir;
 
-use super::{ServerProcess, as_user, finish, give};
+use super::{ServerCertificate, ServerProcess, as_user, finish, give};
 use crate::{SOON, eventually, redis_node::free_port};
 
 const USER: &str = "millstream";
@@ -31,6 +31,18 @@ impl PrivateMariadb {
     /// # Panics
     /// Panics where there is no MariaDB.
     pub async fn start() -> Self {
+        Self::started(None).await
+    }
+
+    /// The same for a server that encrypts, with this certificate.
+    ///
+    /// # Panics
+    /// Panics where there is no MariaDB.
+    pub async fn start_with(certificate: &ServerCertificate) -> Self {
+        Self::started(Some(certificate)).await
+    }
+
+    async fn started(certificate: Option<&ServerCertificate>) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("millstream-mariadb-")
             .tempdir()
@@ -41,6 +53,9 @@ impl PrivateMariadb {
         let temporary = folder.path().join("temporary");
         for made in [&data, &temporary] {
             std::fs::create_dir(made).unwrap();
+        }
+        if let Some(certificate) = certificate {
+            certificate.put(folder.path());
         }
         give(folder.path(), "mysql");
         let data = format!("--datadir={}", data.display());
@@ -149,8 +164,15 @@ fn spawn(folder: &Path, port: u16) -> ServerProcess {
         .create(true)
         .open(folder.join("log"))
         .unwrap();
-    let server = as_user("mysql", Path::new("mariadbd"))
-        .args(["--no-defaults", "--bind-address=127.0.0.1"])
+    let mut command = as_user("mysql", Path::new("mariadbd"));
+    command.args(["--no-defaults", "--bind-address=127.0.0.1"]);
+    if folder.join("server.pem").exists() {
+        let file = |name: &str| folder.join(name).display().to_string();
+        command
+            .arg(format!("--ssl-cert={}", file("server.pem")))
+            .arg(format!("--ssl-key={}", file("server.key")));
+    }
+    let server = command
         .args([
             "--innodb-flush-log-at-trx-commit=2",
             "--innodb-buffer-pool-size=64M",

@@ -13,7 +13,7 @@ use sqlx::{
 };
 use tempfile::TempDir;
 
-use super::{ServerProcess, as_user, finish, give};
+use super::{ServerCertificate, ServerProcess, as_user, finish, give};
 use crate::{SOON, eventually, redis_node::free_port};
 
 const USER: &str = "millstream";
@@ -34,11 +34,26 @@ impl PrivatePostgres {
     /// # Panics
     /// Panics where there is no PostgreSQL.
     pub async fn start() -> Self {
+        Self::started(None).await
+    }
+
+    /// The same for a server that encrypts, with this certificate.
+    ///
+    /// # Panics
+    /// Panics where there is no PostgreSQL.
+    pub async fn start_with(certificate: &ServerCertificate) -> Self {
+        Self::started(Some(certificate)).await
+    }
+
+    async fn started(certificate: Option<&ServerCertificate>) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("millstream-postgres-")
             .tempdir()
             .unwrap();
         std::fs::write(folder.path().join("password"), PASSWORD).unwrap();
+        if let Some(certificate) = certificate {
+            certificate.put(folder.path());
+        }
         give(folder.path(), "postgres");
         let data = folder.path().join("data");
         finish(
@@ -148,7 +163,15 @@ fn spawn(folder: &Path, port: u16) -> ServerProcess {
         .create(true)
         .open(folder.join("log"));
     let log = log.unwrap();
-    let server = as_user("postgres", &program("postgres"))
+    let mut command = as_user("postgres", &program("postgres"));
+    if folder.join("server.pem").exists() {
+        let file = |name: &str| folder.join(name).display().to_string();
+        command
+            .args(["-c", "ssl=on"])
+            .args(["-c", &format!("ssl_cert_file={}", file("server.pem"))])
+            .args(["-c", &format!("ssl_key_file={}", file("server.key"))]);
+    }
+    let server = command
         .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
         .args(["-p", &port.to_string(), "-D"])
         .arg(folder.join("data"))

@@ -85,9 +85,45 @@ impl DatabaseError {
     }
 }
 
-/// A server that cannot be reached; `usual` is the port of its kind.
-pub(super) fn unreachable(server: &Server, usual: u16, why: &dyn fmt::Display) -> DatabaseError {
-    let message = format!("{} cannot be reached: {why}", address(server, usual));
+/// Why no connection to a server could be had that has said nothing itself;
+/// `usual` is the port of its kind.
+pub(super) fn unreachable(server: &Server, usual: u16, why: &std::io::Error) -> DatabaseError {
+    let address = address(server, usual);
+    let inner = why.get_ref().and_then(|inner| inner.downcast_ref());
+    if let Some(error) = inner {
+        let message = format!(
+            "the way to {address} cannot be encrypted: {}",
+            untrusted(error, server)
+        );
+        return DatabaseError::refused("tls_failed", message);
+    }
+    let message = format!("{address} cannot be reached: {why}");
+    DatabaseError::passing("database_unreachable", message)
+}
+
+/// What is wrong with the certificate of a server.
+fn untrusted(error: &rustls::Error, server: &Server) -> String {
+    use rustls::CertificateError as Certificate;
+    match error {
+        rustls::Error::InvalidCertificate(
+            Certificate::UnknownIssuer | Certificate::BadSignature,
+        ) => "no authority that is trusted has signed its certificate; `ca` of the connection can \
+              name further ones"
+            .to_owned(),
+        rustls::Error::InvalidCertificate(
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+        ) => format!("its certificate is for another host than `{}`", server.host),
+        rustls::Error::InvalidCertificate(
+            Certificate::Expired | Certificate::ExpiredContext { .. },
+        ) => "its certificate has expired".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+/// A server of another kind.
+pub(super) fn other_kind(server: &Server, usual: u16, kind: &str) -> DatabaseError {
+    let address = address(server, usual);
+    let message = format!("{address} does not answer as {kind} does");
     DatabaseError::passing("database_unreachable", message)
 }
 

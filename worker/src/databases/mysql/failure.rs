@@ -40,9 +40,7 @@ pub(super) fn of_rows(error: sqlx::Error, before: u64) -> DatabaseError {
 pub(super) fn of_connecting(error: sqlx::Error, server: &Server) -> DatabaseError {
     match error {
         sqlx::Error::Io(error) => error::unreachable(server, PORT, &error),
-        sqlx::Error::Protocol(_) => {
-            error::unreachable(server, PORT, &"it does not answer as MySQL does")
-        }
+        sqlx::Error::Protocol(_) => error::other_kind(server, PORT, "MySQL"),
         error => failure(error),
     }
 }

@@ -39,9 +39,7 @@ pub(super) fn failure(error: sqlx::Error) -> DatabaseError {
 pub(super) fn of_connecting(error: sqlx::Error, server: &Server) -> DatabaseError {
     match error {
         sqlx::Error::Io(error) => error::unreachable(server, PORT, &error),
-        sqlx::Error::Protocol(_) => {
-            error::unreachable(server, PORT, &"it does not answer as PostgreSQL does")
-        }
+        sqlx::Error::Protocol(_) => error::other_kind(server, PORT, "PostgreSQL"),
         error => failure(error),
     }
 }
