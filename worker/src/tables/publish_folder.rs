@@ -14,6 +14,7 @@ use super::{
     publish::{prepare, sync_folder},
     read::Work,
 };
+use crate::fault;
 
 /// Makes the folder `target` of what `fill` puts into the empty folder that it
 /// is given, and replaces what was there if `is_ours` knows each entry of it.
@@ -38,11 +39,14 @@ pub(super) fn publish_folder<T>(
         .tempdir_in(&target.folder)
         .map_err(failed)?;
     let filled = fill(draft.path())?;
+    fault::reach(fault::DRAFT_WRITTEN);
     sync_all(draft.path()).map_err(failed)?;
     work.check()?;
     // Somebody may have put something there while it was filled.
     check_ours(target, &is_ours)?;
+    fault::reach(fault::BEFORE_RENAME);
     replace(draft.path(), &place, &old, exchange).map_err(failed)?;
+    fault::reach(fault::AFTER_RENAME);
     sync_folder(&target.folder).map_err(failed)?;
     // What was there before lies now where the draft was, and goes with it.
     drop(draft);
@@ -64,6 +68,7 @@ fn replace(
     }
     if !exchange(draft, place)? {
         fs::rename(place, old)?;
+        fault::reach(fault::MID_SWAP);
         fs::rename(draft, place)?;
     }
     Ok(())
@@ -119,6 +124,9 @@ fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
         errno::Errno,
         fcntl::{AT_FDCWD, RenameFlags, renameat2},
     };
+    if fault::is_set(fault::MID_SWAP) {
+        return Ok(false);
+    }
     let flags = RenameFlags::RENAME_EXCHANGE;
     match renameat2(AT_FDCWD, one, AT_FDCWD, other, flags) {
         Ok(()) => Ok(true),
