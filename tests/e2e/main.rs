@@ -16,6 +16,7 @@ mod faults;
 mod files;
 mod flows;
 mod guide;
+mod http;
 mod isolation;
 mod keys;
 mod leases;

@@ -8,6 +8,7 @@
 mod client;
 mod databases;
 mod gate;
+mod http_server;
 mod process;
 mod proxy;
 mod random;
@@ -22,6 +23,7 @@ pub use databases::{
     Authority, Database, PrivateMariadb, PrivatePostgres, ServerCertificate, SqliteFile,
 };
 pub use gate::Gate;
+pub use http_server::{Asked, HttpServer, Reply};
 pub use process::{Process, built_program};
 pub use proxy::{Passage, Proxy};
 pub use random::Random;

@@ -5,7 +5,7 @@ use std::fmt;
 use millstream_shared::connection::Server;
 
 use super::CONNECT_MAX;
-use crate::tables::TableError;
+use crate::{connections::ConnectionError, tables::TableError};
 
 /// Why something in a database could not be done, with the database's own words.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -136,6 +136,16 @@ pub(super) fn silent(server: &Server, usual: u16) -> DatabaseError {
 
 fn address(server: &Server, usual: u16) -> String {
     format!("{}:{}", server.host, server.port.map_or(usual, u16::from))
+}
+
+impl From<ConnectionError> for DatabaseError {
+    fn from(error: ConnectionError) -> Self {
+        Self {
+            code: error.code,
+            message: error.message,
+            is_passing: error.is_passing,
+        }
+    }
 }
 
 impl From<TableError> for DatabaseError {
