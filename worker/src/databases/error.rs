@@ -85,16 +85,6 @@ impl DatabaseError {
     }
 }
 
-impl From<ConnectionError> for DatabaseError {
-    fn from(error: ConnectionError) -> Self {
-        Self {
-            code: error.code,
-            message: error.message,
-            is_passing: error.is_passing,
-        }
-    }
-}
-
 /// Why no connection to a server could be had that has said nothing itself;
 /// `usual` is the port of its kind.
 pub(super) fn unreachable(server: &Server, usual: u16, why: &std::io::Error) -> DatabaseError {
@@ -146,6 +136,16 @@ pub(super) fn silent(server: &Server, usual: u16) -> DatabaseError {
 
 fn address(server: &Server, usual: u16) -> String {
     format!("{}:{}", server.host, server.port.map_or(usual, u16::from))
+}
+
+impl From<ConnectionError> for DatabaseError {
+    fn from(error: ConnectionError) -> Self {
+        Self {
+            code: error.code,
+            message: error.message,
+            is_passing: error.is_passing,
+        }
+    }
 }
 
 impl From<TableError> for DatabaseError {

@@ -59,7 +59,8 @@ impl Sqlite {
         files: &Files,
         around: Around,
     ) -> Result<Self, DatabaseError> {
-        let session = Self::connect(file, files, around).await?;
+        let mut session = Self::connect(file, files, around).await?;
+        session.take_back().await?;
         let (path, sql) = (files.database(&file.path)?, statement.sql.to_owned());
         examine(path, sql, Allowed::Changing, around).await?;
         Ok(session)
@@ -77,10 +78,8 @@ impl Sqlite {
         let examined = examine(path.clone(), sql.clone(), Allowed::Reading, around).await;
         match examined {
             Err(error) if error.code == failure::UNFINISHED => {
-                // Whoever was writing has died, and only who may write can take
-                // back what is half done.
                 let mut writer = Self::open(options(&path, around)).await?;
-                writer.run("select 1 from sqlite_schema".to_owned()).await?;
+                writer.take_back().await?;
                 writer.close().await;
                 examine(path.clone(), sql, Allowed::Reading, around).await?;
             }
@@ -93,6 +92,13 @@ impl Sqlite {
         let connection = SqliteConnection::connect_with(&options).await;
         let connection = connection.map_err(failure)?;
         Ok(Self { connection })
+    }
+
+    /// Takes back what somebody left half done who died while writing: SQLite does
+    /// so when somebody reads who may write as well.
+    async fn take_back(&mut self) -> Result<(), DatabaseError> {
+        let reading = "select 1 from sqlite_schema limit 1".to_owned();
+        self.run(reading).await.map(drop)
     }
 
     async fn run(&mut self, sql: String) -> Result<u64, DatabaseError> {

@@ -2,29 +2,35 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use millstream_shared::connection::Connection;
+use millstream_shared::{connection::Connection, id::RunId};
 use rusqlite::OpenFlags;
 use serde_json::json;
 
 use crate::{
-    databases::{Around, error::DatabaseError, rows::Rows, statement::Statement},
+    databases::{Around, Marker, error::DatabaseError, rows::Rows, statement::Statement},
     tables::{
         Files,
         tests::{new_engine, settings},
     },
 };
 
-/// Asks `flows.sqlite` in `folder` for whole numbers.
-async fn ask(folder: &Path, sql: &str) -> Result<Vec<String>, DatabaseError> {
+const AROUND: Around = Around {
+    lock_wait: Duration::from_secs(1),
+};
+
+/// The connection to `flows.sqlite` in `folder`.
+fn connection(folder: &Path) -> (Connection, Files) {
     let connection = json!({ "kind": "sqlite", "path": "flows.sqlite" });
-    let connection = Connection::parse(&connection).unwrap();
     let files = Files::new(&[folder.to_owned()]).unwrap();
-    let around = Around {
-        lock_wait: Duration::from_secs(1),
-    };
+    (Connection::parse(&connection).unwrap(), files)
+}
+
+/// Asks it for whole numbers.
+async fn ask(folder: &Path, sql: &str) -> Result<Vec<String>, DatabaseError> {
+    let (connection, files) = connection(folder);
     let statement = Statement { sql, params: &[] };
     let engine = new_engine(&settings());
-    let answer = around.query(&connection, &statement, &engine, &files);
+    let answer = AROUND.query(&connection, &statement, &engine, &files);
     let table = answer.await?;
     let mut found = Vec::new();
     let mut reader = table.open()?;
@@ -69,6 +75,26 @@ async fn what_a_dead_writer_left_half_done_is_taken_back_before_anything_is_read
     let sql = "select n, count(*) as c from t group by n";
     let found = ask(folder.path(), sql).await.unwrap();
     assert_eq!(found, ["[Ok(Integer(1)), Ok(Integer(2000))]"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_writer_left_half_done_is_taken_back_before_anything_is_changed() {
+    let folder = left_by_a_crash();
+    let (connection, files) = connection(folder.path());
+    let statement = Statement {
+        sql: "update t set n = n + 10",
+        params: &[],
+    };
+    let marker = Marker {
+        run: RunId::new(),
+        step: "change".parse().unwrap(),
+    };
+    let changed = AROUND.execute(&connection, &marker, &statement, &files);
+    assert_eq!(changed.await.unwrap().rows, 2000);
+    let found = ask(folder.path(), "select distinct n from t")
+        .await
+        .unwrap();
+    assert_eq!(found, ["[Ok(Integer(11))]"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
