@@ -35,7 +35,7 @@ pub fn upstream(steps: &[Step]) -> IndexMap<StepId, BTreeSet<StepId>> {
 }
 
 /// The steps among `steps` whose tables `step`, or a step in its `on_error`,
-/// takes: by `from`, or by name in SQL.
+/// takes: by `from`, by name in SQL, or into a program.
 pub fn tables_of(step: &Step, steps: &[Step]) -> BTreeSet<StepId> {
     let known = Known::of(steps);
     let mut found = BTreeSet::new();
@@ -118,6 +118,10 @@ impl<'a> Known<'a> {
             StepKind::Write(write) => self.find(write.from.as_str()).into_iter().collect(),
             StepKind::Check(check) => self.find(check.table.as_str()).into_iter().collect(),
             StepKind::Load(load) => self.find(load.from.as_str()).into_iter().collect(),
+            StepKind::Command(command) => {
+                let tables = command.tables.iter().flat_map(|tables| tables.taken.keys());
+                tables.filter_map(|id| self.find(id.as_str())).collect()
+            }
             // SQL that is no query was refused when the flow was published.
             StepKind::Sql(sql) => sql::tables(sql)
                 .unwrap_or_default()
@@ -223,6 +227,15 @@ steps:
         for step in 1..3 {
             assert_eq!(ids(&tables_of(&flow.steps[step], &flow.steps)), ["Raw"]);
         }
+    }
+
+    #[test]
+    fn a_program_waits_for_the_tables_that_it_takes() {
+        let text = "{id: f, steps: [{id: raw, read: {path: x.csv}}, \
+                    {id: a, command: {program: x, tables: {in: {raw: {format: csv}}}}}]}";
+        let flow = Flow::parse(text).unwrap();
+        assert_eq!(ids(&upstream(&flow.steps)[1]), ["raw"]);
+        assert_eq!(ids(&tables_of(&flow.steps[1], &flow.steps)), ["raw"]);
     }
 
     #[test]

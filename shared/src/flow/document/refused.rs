@@ -17,7 +17,6 @@ const LATER: &[&str] = &[
     "schedules",
     "pages",
     "extract",
-    "tables",
 ];
 
 /// Why a value was refused.
