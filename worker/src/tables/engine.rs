@@ -104,6 +104,20 @@ impl Engine {
     ) -> Result<T, TableError> {
         let permit = Arc::clone(&self.file_works).acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
+        self.on_pipe(move |hand| {
+            let _permit = permit;
+            work(hand)
+        })
+        .await
+    }
+
+    /// As [`Self::on_files`], for work that waits for a program at the other
+    /// end of a pipe. It takes nobody's place meanwhile: that program may wait
+    /// for what has none.
+    pub(crate) async fn on_pipe<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Work) -> Result<T, TableError> + Send + 'static,
+    ) -> Result<T, TableError> {
         let cancelled = CancellationToken::new();
         let _stop_when_dropped = cancelled.clone().drop_guard();
         let hand = Work {
@@ -111,7 +125,6 @@ impl Engine {
             cancelled,
         };
         let running = self.runtime().spawn_blocking(move || {
-            let _permit = permit;
             hand.check()?;
             work(&hand)
         });

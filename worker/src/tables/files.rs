@@ -341,14 +341,18 @@ impl SourceFile {
 
     /// It is not what its ending or its flow says.
     pub(super) fn unreadable(&self, name: &str, error: &dyn fmt::Display) -> TableError {
-        let file = &self.shown;
-        let message = format!("{file} is not a readable {name} file: {error}");
-        TableError::refused("bad_file", message)
+        unreadable(&self.shown, name, error)
     }
 
     pub(super) fn failed(&self, doing: &str, error: io::Error) -> TableError {
         failed(&self.shown, doing, error)
     }
+}
+
+/// What is called `shown` is no file of the format `name`.
+pub(super) fn unreadable(shown: &str, name: &str, error: &dyn fmt::Display) -> TableError {
+    let message = format!("{shown} is not a readable {name} file: {error}");
+    TableError::refused("bad_file", message)
 }
 
 fn failed(path: &str, doing: &str, error: io::Error) -> TableError {

@@ -2,6 +2,7 @@
 //! and go to, and the engine that makes tables out of tables.
 
 mod arrow_file;
+mod arrow_stream;
 mod batches;
 mod column;
 mod compression;
@@ -39,6 +40,7 @@ use datafusion::{
     execution::memory_pool::MemoryReservation,
 };
 
+pub(crate) use arrow_stream::{read_stream, write_stream};
 pub(crate) use engine::Engine;
 pub(crate) use error::TableError;
 pub(crate) use files::Files;

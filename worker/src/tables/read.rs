@@ -6,7 +6,7 @@ use millstream_shared::flow::step::{ColumnType, Format, ReadStep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Files, Table, TableError, arrow_file,
+    Files, Table, TableError, arrow_file, arrow_stream,
     batches::Columns,
     column::ColumnKind,
     csv, excel,
@@ -118,12 +118,13 @@ fn read_as(
         Format::Csv => csv::read(source, rejects),
         Format::Json => json::read(source, Layout::Array, rejects),
         Format::Ndjson => json::read(source, Layout::Lines, rejects),
-        Format::Parquet | Format::Arrow if source.declared.is_some() => Err(TableError::refused(
+        format if format.is_typed() && source.declared.is_some() => Err(TableError::refused(
             "bad_columns",
             "`columns` cannot be given for Parquet and Arrow, which bring their own types",
         )),
         Format::Parquet => typed::read(source, parquet::NAME, parquet::open),
         Format::Arrow => typed::read(source, arrow_file::NAME, arrow_file::open),
+        Format::ArrowStream => typed::read(source, arrow_stream::NAME, arrow_stream::open),
         Format::Excel => excel::read(source, rejects),
     }
 }
@@ -161,7 +162,7 @@ pub(super) fn unknown_format(path: &str) -> TableError {
     TableError::refused(
         "unknown_format",
         format!(
-            "the format of `{path}` does not follow from its ending (.csv, .json, .ndjson, .jsonl, .parquet, .arrow, .xlsx, .xls, .ods); give it as `format`"
+            "the format of `{path}` does not follow from its ending (.csv, .json, .ndjson, .jsonl, .parquet, .arrow, .arrows, .xlsx, .xls, .ods); give it as `format`"
         ),
     )
 }

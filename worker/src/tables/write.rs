@@ -10,7 +10,7 @@ use datafusion::arrow::{
 use millstream_shared::flow::step::{Compression, CsvWriting, Format, WriteStep};
 
 use super::{
-    Files, Table, TableError, arrow_file,
+    Files, Table, TableError, arrow_file, arrow_stream,
     compression::compressed,
     error::Shown,
     excel, parquet, partitions,
@@ -90,6 +90,7 @@ fn write_as(
         Format::Ndjson => write_json::<LineDelimited>(table, output, work),
         Format::Parquet => parquet::write(table, output, work),
         Format::Arrow => arrow_file::write(table, output, work),
+        Format::ArrowStream => arrow_stream::write(table, output, work),
         Format::Excel => excel::write(table, folder, output, work),
     }
 }
