@@ -46,7 +46,7 @@ pub(crate) use error::TableError;
 pub(crate) use files::Files;
 pub(crate) use look::Kind;
 pub(crate) use memory::Collector;
-pub(crate) use read::{Read, Reading, read};
+pub(crate) use read::{Read, Reading, Work, read};
 pub use settings::TableSettings;
 
 use millstream_shared::byte_size::ByteSize;
