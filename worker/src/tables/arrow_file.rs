@@ -219,5 +219,13 @@ mod tests {
             let expected = "a.arrow is not a readable Arrow file";
             assert!(error.to_string().starts_with(expected), "{error}");
         }
+        for byte in (0..whole.len()).step_by(3) {
+            let mut wrong = whole.clone();
+            wrong[byte] ^= 0x55;
+            fs::write(place.path("a.arrow"), wrong).unwrap();
+            if let Err(error) = place.read("a.arrow") {
+                assert!(!error.to_string().contains('\n'), "{error}");
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ use datafusion::parquet::{
 use super::{
     Table, TableError,
     files::SourceFile,
+    parquet_pages,
     read::Work,
     typed::{BATCH_ROWS, Opened},
     write::{Output, unwritable},
@@ -18,10 +19,11 @@ use super::{
 pub(super) const NAME: &str = "Parquet";
 
 /// Opens `file`.
-pub(super) fn open(file: &SourceFile, _: &Work) -> Result<Opened, TableError> {
+pub(super) fn open(file: &SourceFile, work: &Work) -> Result<Opened, TableError> {
     let unreadable = |error: ParquetError| file.unreadable(NAME, &error);
     let reader = ParquetRecordBatchReaderBuilder::try_new(file.open_plain()?);
     let reader = reader.map_err(unreadable)?;
+    parquet_pages::check(file, reader.metadata(), work)?;
     Ok(Opened {
         schema: reader.schema().clone(),
         batches: Box::new(

@@ -22,6 +22,7 @@ use millstream_shared::id::StepId;
 use super::{
     Table, TableError, TableSettings,
     error::Shown,
+    functions,
     memory::{Budget, Collector},
     query_error,
 };
@@ -92,6 +93,7 @@ impl Query {
 
     async fn attempt(&self, prefer_hash_join: bool) -> Result<Selected, Failure> {
         let context = self.session(prefer_hash_join)?;
+        let bounds = functions::Bounds::impose(&context, self.settings.sql_memory)?;
         let state = context.state();
         let (statement, named) = self.statement(&state)?;
         let planned = state.statement_to_plan(statement).await;
@@ -103,6 +105,7 @@ impl Query {
         only_reads
             .verify_plan(&plan)
             .map_err(|_| self.not_a_query())?;
+        bounds.share_out(&plan)?;
 
         let plan = DataFrame::new(state, plan).create_physical_plan().await?;
         let hash_join = has_hash_join(&plan);

@@ -75,6 +75,15 @@ pub(crate) struct Read {
 pub(crate) fn read(files: &Files, reading: &Reading<'_>, work: &Work) -> Result<Read, TableError> {
     let folders = files;
     let files = files.matching(reading.path)?;
+    if let Some(path) = reading.rejects_path {
+        let target = folders.target(path)?;
+        if files.iter().any(|file| file.is_at(&target)) {
+            let message = format!(
+                "`{path}` cannot be used for rejected rows: it is a file that the step reads"
+            );
+            return Err(TableError::refused("file_refused", message));
+        }
+    }
     let format = match reading.step.format {
         Some(format) => format,
         None => common_format(&files)?,

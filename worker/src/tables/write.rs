@@ -14,7 +14,7 @@ use super::{
     compression::compressed,
     error::Shown,
     excel, parquet, partitions,
-    partitions::is_partition_by,
+    partitions::is_part_of,
     publish::{Draft, publish},
     publish_folder::publish_folder,
     read::{Work, compressed_inside, unknown_format},
@@ -53,7 +53,7 @@ pub(crate) fn write(
     let partition_by = &writing.step.partition_by;
     if !partition_by.is_empty() {
         let target = files.target_folder(path)?;
-        let is_ours = |name: &str, is_folder| is_folder && is_partition_by(partition_by, name);
+        let is_ours = |depth, name: &str, kind| is_part_of(partition_by, depth, name, kind);
         let bytes = publish_folder(&target, writing.label, work, is_ours, |folder| {
             let fill = |part: &Table, draft: &mut Draft<'_>| {
                 write_as(format, writing.step, part, folder, draft, work)
