@@ -94,11 +94,7 @@ async fn a_table_passes_through_a_program_in_every_format_and_way() {
 
 #[tokio::test]
 async fn a_table_that_a_program_does_not_make_well_is_an_error_that_names_it() {
-    let service = with_orders(Setup {
-        worker: &[("MILLSTREAM_TABLE_SIZE", "64KiB")],
-        ..Setup::default()
-    })
-    .await;
+    let service = with_orders(Setup::default()).await;
     let cases = [
         (
             "missing",
@@ -155,13 +151,6 @@ async fn a_table_that_a_program_does_not_make_well_is_an_error_that_names_it() {
             json!({ "format": "arrow-stream", "via": "stdout" }),
             "bad_file",
             "standard output is not a readable Arrow stream",
-        ),
-        (
-            "large",
-            "seq 1 100000 > copy.csv",
-            json!({ "format": "csv" }),
-            "table_too_large",
-            "--table-size",
         ),
         (
             "status",

@@ -1,10 +1,12 @@
 //! `read`: files into a table.
 
+use std::sync::Arc;
+
 use millstream_shared::flow::{expression, step::ReadStep};
 use serde_json::{Value, json};
 
 use super::{StepContext, StepError, StepOutput};
-use crate::tables::{self, Read, Reading, TableError};
+use crate::tables::{self, Passed, Prepared, Reading, TableError};
 
 /// The most rejected rows that the value of a step names.
 const NAMED_REJECTS_MAX: usize = 100;
@@ -19,31 +21,45 @@ pub(crate) async fn read(step: &ReadStep, context: &StepContext) -> Result<StepO
     };
     let label = format!("{}-{}", context.run, context.step);
     let step = step.clone();
-    let services = context.services.clone();
-    let reading = context.services.tables.on_files(move |work| {
+    let engine = &context.services.tables;
+    let files = &context.services.files;
+    let folders = Arc::clone(files);
+    let preparing = engine.on_files(move |work| {
         let reading = Reading {
             path: &path,
             step: &step,
             rejects_path: rejects_path.as_deref(),
             label: &label,
         };
-        tables::read(&services.files, &reading, work)
+        tables::prepare(&folders, &reading, work)
     });
-    let read = until_cancelled(context, reading).await?;
+    let prepared = Arc::new(until_cancelled(context, preparing).await?);
+    let (passed, table) = match &context.offer {
+        Some(offer) => {
+            let streaming = engine.stream_files(&prepared, files, |flow| offer.make(flow));
+            (until_cancelled(context, streaming).await?, None)
+        }
+        None => {
+            let (folders, whole) = (Arc::clone(files), Arc::clone(&prepared));
+            let reading = engine.on_files(move |work| tables::read(&whole, &folders, work));
+            let read = until_cancelled(context, reading).await?;
+            (read.passed, Some(read.table))
+        }
+    };
     Ok(StepOutput {
-        value: value(&read),
-        rows: Some(read.table.rows()),
+        value: value(&prepared, &passed),
+        rows: Some(passed.rows),
         rows_in: None,
-        bytes: Some(read.bytes),
-        table: Some(read.table),
+        bytes: Some(prepared.bytes()),
+        table,
     })
 }
 
 /// What other steps can name of it. Rejected rows are in it only where the
 /// step may have some, and not more of them than a person looks at.
-fn value(read: &Read) -> Value {
-    let mut value = json!({ "files": read.files });
-    if let Some(rows) = read.rejects.rows() {
+fn value(prepared: &Prepared, passed: &Passed) -> Value {
+    let mut value = json!({ "files": prepared.files() });
+    if let Some(rows) = passed.rejects.rows() {
         let named = rows.iter().take(NAMED_REJECTS_MAX);
         let named =
             named.map(|row| json!({ "file": row.file, "line": row.line, "reason": row.reason }));

@@ -17,13 +17,13 @@ use datafusion::arrow::{
 };
 
 use super::{
-    ByteSize, Table, TableError, arrow_file,
+    ByteSize, Feed, Table, TableError, arrow_file,
     batches::COLUMNS_MAX,
     files::{SourceFile, unreadable},
     memory::Collector,
     read::Work,
     typed::Opened,
-    write::{Output, unwritable},
+    write::{Output, Rows, unwritable},
 };
 
 pub(super) const NAME: &str = "Arrow stream";
@@ -39,9 +39,9 @@ const HEAD_BYTES_MAX: u64 = 64 << 20;
 
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Opens `file`.
-pub(super) fn open(file: &SourceFile, work: &Work) -> Result<Opened, TableError> {
-    let batches = Batches::open(file.open_plain()?, work.budget.table_size());
+/// Opens `file`. All of its columns are read, since they come together.
+pub(super) fn open(file: &SourceFile, _: &[&str], work: &Work) -> Result<Opened, TableError> {
+    let batches = Batches::open(file.open_plain()?, work.budget.piece());
     let batches = batches.map_err(|error| file.unreadable(NAME, &error))?;
     Ok(Opened {
         schema: batches.schema(),
@@ -54,7 +54,7 @@ pub(super) fn open(file: &SourceFile, work: &Work) -> Result<Opened, TableError>
 pub(crate) fn read_stream(shown: &str, input: impl Read, work: &Work) -> Result<Table, TableError> {
     let damaged = |error: &dyn Display| unreadable(shown, NAME, error);
     let reading = || {
-        let limit = work.budget.table_size();
+        let limit = work.budget.piece();
         let mut batches = Batches::open(input, limit).map_err(|error| damaged(&error))?;
         let schema = batches.schema();
         if schema.fields().len() > COLUMNS_MAX {
@@ -69,16 +69,20 @@ pub(crate) fn read_stream(shown: &str, input: impl Read, work: &Work) -> Result<
             let batch = batch.and_then(|batch| batch.with_schema(Arc::clone(&schema)));
             table.push(batch.map_err(|error| damaged(&error))?)?;
         }
-        Ok(table.finish())
+        table.finish()
     };
     // Nothing of what the library has at hand is used after a panic.
     let read = catch_unwind(AssertUnwindSafe(reading));
     read.unwrap_or_else(|_| Err(damaged(&"it is damaged")))
 }
 
-/// Writes `table` into a file.
-pub(super) fn write(table: &Table, output: Output<'_>, work: &Work) -> Result<(), TableError> {
-    write_batches(table, output, work)?.map_err(|error| unwritable(error.to_string()))
+/// Writes the rows as one file.
+pub(super) fn write(
+    rows: &mut Rows<'_>,
+    output: Output<'_>,
+    work: &Work,
+) -> Result<(), TableError> {
+    write_batches(rows, output, work)?.map_err(|error| unwritable(error.to_string()))
 }
 
 /// Writes `table` into the pipe `output`, whose reader need not take all of
@@ -88,24 +92,24 @@ pub(crate) fn write_stream(
     output: impl Write,
     work: &Work,
 ) -> Result<(), TableError> {
-    match write_batches(table, output, work)? {
+    let feed = Feed::Table(table.clone());
+    match write_batches(&mut Rows::of(&feed)?, output, work)? {
         Err(ArrowError::IoError(_, error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(|error| unwritable(error.to_string())),
     }
 }
 
 fn write_batches(
-    table: &Table,
+    rows: &mut Rows<'_>,
     output: impl Write,
     work: &Work,
 ) -> Result<Result<(), ArrowError>, TableError> {
-    let mut writer = match StreamWriter::try_new_buffered(output, table.schema()) {
+    let mut writer = match StreamWriter::try_new_buffered(output, rows.schema()) {
         Ok(writer) => writer,
         Err(error) => return Ok(Err(error)),
     };
-    for batch in table.batches() {
-        work.check()?;
-        if let Err(error) = writer.write(batch) {
+    while let Some(batch) = rows.next(work)? {
+        if let Err(error) = writer.write(&batch) {
             return Ok(Err(error));
         }
     }
@@ -219,7 +223,7 @@ impl<R: Read> Batches<R> {
 
     fn too_large(&self) -> ArrowError {
         damaged(&format!(
-            "a part of it takes more than the {} of memory that --table-size allows, or it is damaged",
+            "a part of it takes more than {}, a quarter of what --memory allows, or it is damaged",
             self.limit
         ))
     }
@@ -340,6 +344,6 @@ mod tests {
             let opened = Batches::open(&whole[..], limit).unwrap();
             batches = opened.filter_map(Result::err).next();
         }
-        assert!(batches.unwrap().to_string().contains("16 bytes of memory"));
+        assert!(batches.unwrap().to_string().contains("16 bytes, a quarter"));
     }
 }

@@ -37,7 +37,7 @@ use super::{
     growth::{Growth, bytes_of},
 };
 
-/// Which part of the memory for SQL the functions of one query may fill at
+/// Which part of the memory the functions of one query may fill at
 /// once, each of them an equal share.
 const MEMORY_PARTS: u64 = 4;
 
@@ -70,7 +70,7 @@ const ADDING: [&str; 6] = [
 /// How much the functions of one query may make at once.
 #[derive(Debug)]
 pub(super) struct Bounds {
-    sql_memory: ByteSize,
+    memory: ByteSize,
     /// Bytes of one result for one piece of rows.
     most: AtomicU64,
 }
@@ -79,11 +79,11 @@ impl Bounds {
     /// Bounds the functions of `context`.
     pub(super) fn impose(
         context: &SessionContext,
-        sql_memory: ByteSize,
+        memory: ByteSize,
     ) -> Result<Arc<Self>, DataFusionError> {
         let bounds = Arc::new(Self {
-            sql_memory,
-            most: AtomicU64::new(sql_memory.bytes() / MEMORY_PARTS),
+            memory,
+            most: AtomicU64::new(memory.bytes() / MEMORY_PARTS),
         });
         let known = context.state();
         let known = known.scalar_functions();
@@ -127,7 +127,7 @@ impl Bounds {
                 })
             })
         })?;
-        let all = self.sql_memory.bytes() / MEMORY_PARTS;
+        let all = self.memory.bytes() / MEMORY_PARTS;
         self.most.store(all / u64::max(calls, 1), Ordering::Relaxed);
         Ok(())
     }
@@ -138,9 +138,9 @@ impl Bounds {
             return Ok(());
         }
         Err(DataFusionError::Execution(format!(
-            "`{name}` would make more than {} at once, which is its share of the {} that --sql-memory allows",
+            "`{name}` would make more than {} at once, which is its share of the {} that --memory allows",
             ByteSize::of(most),
-            self.sql_memory
+            self.memory
         )))
     }
 }
@@ -366,7 +366,7 @@ mod tests {
     use std::collections::HashMap;
 
     use crate::tables::{
-        TableError,
+        Feed, TableError,
         tests::{Place, new_engine, settings, shown},
     };
 
@@ -376,7 +376,7 @@ mod tests {
         let rows: String = (0..10_000).map(|n| format!("{n},a text\n")).collect();
         place.put("in.csv", &format!("n,text\n{rows}"));
         let table = place.read("in.csv").unwrap();
-        let tables = HashMap::from([("t".parse().unwrap(), table)]);
+        let tables = HashMap::from([("t".parse().unwrap(), Feed::Table(table))]);
         let selected = new_engine(&settings()).sql(text, &tables).await?;
         Ok(shown(&selected.table))
     }
@@ -424,7 +424,7 @@ mod tests {
             };
             let expected = format!("`{name}` would make more than");
             assert!(error.to_string().contains(&expected), "{call}: {error}");
-            assert!(error.to_string().contains("--sql-memory"), "{error}");
+            assert!(error.to_string().contains("--memory"), "{error}");
         }
     }
 
@@ -487,7 +487,8 @@ mod tests {
             names.collect::<Vec<_>>(),
             ["t.text || Utf8(\"x\")", "repeat(t.text,Int64(1))"]
         );
-        let long = vec!["text"; std::env::var("LONGN").map_or(100, |n| n.parse().unwrap())].join(" || ");
+        let long =
+            vec!["text"; std::env::var("LONGN").map_or(100, |n| n.parse().unwrap())].join(" || ");
         let rows = run(&format!("select length({long}) as x from t limit 1"))
             .await
             .unwrap();

@@ -11,7 +11,10 @@ mod encoding;
 mod engine;
 mod error;
 mod excel;
+mod feed;
 mod files;
+#[cfg(test)]
+mod flow_tests;
 mod functions;
 mod growth;
 mod inferred;
@@ -21,6 +24,7 @@ mod memory;
 mod parquet;
 mod parquet_pages;
 mod partitions;
+mod provider;
 mod publish;
 mod publish_folder;
 mod query;
@@ -30,6 +34,8 @@ mod rejects;
 #[cfg(test)]
 mod round_trip_tests;
 mod settings;
+mod sink;
+mod spill;
 #[cfg(test)]
 mod tests;
 mod typed;
@@ -46,19 +52,22 @@ use datafusion::{
 pub(crate) use arrow_stream::{read_stream, write_stream};
 pub(crate) use engine::Engine;
 pub(crate) use error::TableError;
+pub(crate) use feed::{Feed, FeedReader, Flow};
 pub(crate) use files::Files;
 pub(crate) use look::Kind;
 pub(crate) use memory::Collector;
-pub(crate) use read::{Read, Reading, Work, read};
+pub(crate) use read::{Passed, Prepared, Reading, Work, prepare, read};
 pub use settings::TableSettings;
 
 use millstream_shared::byte_size::ByteSize;
+use spill::Spilled;
 pub(crate) use write::{Writing, write};
 
-/// Rows with typed columns, held in memory and shared between steps.
+/// Rows with typed columns, shared between steps: in memory as far as they fit,
+/// and on disk behind.
 ///
-/// A clone is another handle on the same rows; the memory counts once, and is
-/// free again when the last handle is gone.
+/// A clone is another handle on the same rows; memory and disk count once, and
+/// are free again when the last handle is gone.
 #[derive(Clone, Debug)]
 pub(crate) struct Table(Arc<Contents>);
 
@@ -66,9 +75,13 @@ pub(crate) struct Table(Arc<Contents>);
 struct Contents {
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
+    /// The rows behind those in memory.
+    spilled: Option<Spilled>,
     rows: u64,
     bytes: u64,
-    /// What the table takes of the memory for all tables.
+    /// What the table takes of the memory for tables that wait for a step.
+    _waiting: MemoryReservation,
+    /// What the table takes of all memory.
     _held: MemoryReservation,
 }
 
@@ -78,9 +91,9 @@ impl Table {
         &self.0.schema
     }
 
-    /// Its rows, in order, in pieces that may be of any size.
-    pub(crate) fn batches(&self) -> &[RecordBatch] {
-        &self.0.batches
+    /// Reads its rows in order, in pieces that may be of any size.
+    pub(crate) fn open(&self) -> Result<FeedReader, TableError> {
+        Feed::Table(self.clone()).open()
     }
 
     /// How many rows it has.
@@ -88,7 +101,7 @@ impl Table {
         self.0.rows
     }
 
-    /// How many bytes of memory it takes.
+    /// How many bytes it takes, in memory and on disk.
     pub(crate) fn bytes(&self) -> u64 {
         self.0.bytes
     }

@@ -24,14 +24,14 @@ const DEPTH_MAX: u32 = 16;
 const UNPACKED_SIZE: i16 = 2;
 const PACKED_SIZE: i16 = 3;
 
-/// Checks that no page of `file` claims to unpack to more than a table may
+/// Checks that no page of `file` claims to unpack to more than a piece may
 /// take.
 pub(super) fn check(
     file: &SourceFile,
     metadata: &ParquetMetaData,
     work: &Work,
 ) -> Result<(), TableError> {
-    let limit = work.budget.table_size();
+    let limit = work.budget.piece();
     let mut input = file.open_plain()?;
     for column in metadata
         .row_groups()
@@ -47,7 +47,7 @@ pub(super) fn check(
             let head = head.map_err(|error| file.unreadable(NAME, &error))?;
             if head.unpacked > limit.bytes() {
                 let message = format!(
-                    "{}: a page of column `{}` takes more than the {limit} of memory that --table-size allows, or it is damaged",
+                    "{}: a page of column `{}` takes more than {limit}, a quarter of what --memory allows, or it is damaged",
                     file.shown,
                     column.column_path().string()
                 );
@@ -305,7 +305,7 @@ mod tests {
         fs::write(place.path("a.parquet"), larger).unwrap();
         let error = place.refusal("a.parquet");
         assert!(
-            error.starts_with("a.parquet: a page of column `a` takes more than the 64 MiB"),
+            error.starts_with("a.parquet: a page of column `a` takes more than 64 MiB"),
             "{error}"
         );
     }

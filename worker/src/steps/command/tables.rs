@@ -190,9 +190,11 @@ impl<'a> Exchange<'a> {
                 rejects_path: None,
                 label: &label,
             };
-            tables::read(&Files::new(&[folder])?, &reading, work)
+            let files = Files::new(&[folder])?;
+            let prepared = tables::prepare(&files, &reading, work)?;
+            Ok(tables::read(&prepared, &files, work)?.table)
         });
-        Ok(Some(until_cancelled(self.context, reading).await?.table))
+        Ok(Some(until_cancelled(self.context, reading).await?))
     }
 
     async fn write(
@@ -216,7 +218,8 @@ impl<'a> Exchange<'a> {
                 step: &step,
                 label: &label,
             };
-            tables::write(&Files::new(&[folder])?, &writing, &table, work)
+            let feed = tables::Feed::Table(table);
+            tables::write(&Files::new(&[folder])?, &writing, &feed, work)
         });
         until_cancelled(self.context, writing).await?;
         Ok(())
