@@ -8,7 +8,7 @@ use std::{
     hash::{Hash, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -40,6 +40,13 @@ use super::{
 /// Which part of the memory the functions of one query may fill at
 /// once, each of them an equal share.
 const MEMORY_PARTS: u64 = 4;
+
+/// What a share is at least, however little memory there is.
+const SHARE_BYTES_MIN: u64 = 16 << 20;
+
+/// What is longer is made when the rows are, and not while the query is looked
+/// at: only then it is known for how many rows at once.
+const CONSTANT_BYTES_MAX: u64 = 8 << 10;
 
 /// The engine's functions that can multiply, and how.
 const MULTIPLYING: [(&str, Growth); 11] = [
@@ -73,6 +80,8 @@ pub(super) struct Bounds {
     memory: ByteSize,
     /// Bytes of one result for one piece of rows.
     most: AtomicU64,
+    /// Whether rows are made by now.
+    is_running: AtomicBool,
 }
 
 impl Bounds {
@@ -83,7 +92,8 @@ impl Bounds {
     ) -> Result<Arc<Self>, DataFusionError> {
         let bounds = Arc::new(Self {
             memory,
-            most: AtomicU64::new(memory.bytes() / MEMORY_PARTS),
+            most: AtomicU64::new(share(memory, 1)),
+            is_running: AtomicBool::new(false),
         });
         let known = context.state();
         let known = known.scalar_functions();
@@ -127,9 +137,23 @@ impl Bounds {
                 })
             })
         })?;
-        let all = self.memory.bytes() / MEMORY_PARTS;
-        self.most.store(all / u64::max(calls, 1), Ordering::Relaxed);
+        self.most
+            .store(share(self.memory, calls), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// From here on rows are made.
+    pub(super) fn run(&self) {
+        self.is_running.store(true, Ordering::Relaxed);
+    }
+
+    /// As [`Self::check`], for one value that `rows` rows have.
+    fn check_constant(&self, name: &str, bytes: u64, rows: usize) -> Result<(), DataFusionError> {
+        if bytes > CONSTANT_BYTES_MAX && !self.is_running.load(Ordering::Relaxed) {
+            let message = format!("`{name}` is made with the rows");
+            return Err(DataFusionError::Execution(message));
+        }
+        self.check(name, bytes.saturating_mul(rows as u64))
     }
 
     fn check(&self, name: &str, bytes: u64) -> Result<(), DataFusionError> {
@@ -143,6 +167,12 @@ impl Bounds {
             self.memory
         )))
     }
+}
+
+/// How much each of so many calls may make at once.
+fn share(memory: ByteSize, calls: u64) -> u64 {
+    let share = memory.bytes() / MEMORY_PARTS / calls.max(1);
+    share.max(SHARE_BYTES_MIN)
 }
 
 /// A function that looks at what it would make before it makes it. It is never
@@ -198,7 +228,8 @@ impl ScalarUDFImpl for Bounded {
         let is_scalar = |arg: &ColumnarValue| matches!(arg, ColumnarValue::Scalar(_));
         if args.args.iter().all(is_scalar) {
             let guessed = self.growth.bytes(&args.args, 1);
-            self.bounds.check(self.name(), guessed)?;
+            self.bounds
+                .check_constant(self.name(), guessed, args.number_rows)?;
             return self.inner.invoke_with_args(args);
         }
         let results = self.call(args, &mut 0)?;
@@ -256,11 +287,13 @@ impl ScalarUDFImpl for Checked {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue, DataFusionError> {
         let made = args.args.into_iter().next();
         let made = made.ok_or_else(|| DataFusionError::Internal("`||` made nothing".to_owned()))?;
-        let bytes = match &made {
-            ColumnarValue::Array(array) => bytes_of(array),
-            ColumnarValue::Scalar(value) => value.size() as u64,
-        };
-        self.bounds.check("||", bytes)?;
+        match &made {
+            ColumnarValue::Array(array) => self.bounds.check("||", bytes_of(array))?,
+            ColumnarValue::Scalar(value) => {
+                let bytes = value.size() as u64;
+                self.bounds.check_constant("||", bytes, args.number_rows)?;
+            }
+        }
         Ok(made)
     }
 
@@ -383,6 +416,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_multiplies_beyond_its_share_is_refused_and_named() {
+        let many = ["text"; 12].join(", ");
         for (name, call) in [
             ("repeat", "repeat('x', 400000000)"),
             ("repeat", "repeat(text, n * 100)"),
@@ -390,19 +424,19 @@ mod tests {
             ("rpad", "rpad(text, n * 1000, 'xyz')"),
             (
                 "replace",
-                "replace(repeat(text, 100), 't', repeat('y', 100000))",
+                "replace(repeat(text, 100), 't', repeat('y', 1000))",
             ),
             (
                 "regexp_replace",
-                "regexp_replace(repeat(text, 100), '', repeat('y', 100000), 'g')",
+                "regexp_replace(repeat(text, 100), '', repeat('y', 1000), 'g')",
             ),
             (
                 "concat_ws",
-                "concat_ws(repeat('y', 100000), text, text, text)",
+                &format!("concat_ws(repeat('y', 1000), {many})"),
             ),
             (
                 "array_to_string",
-                "array_to_string(make_array(n, n, n), repeat('y', 100000))",
+                &format!("array_to_string(make_array({many}), repeat('y', 1000))"),
             ),
             ("array_repeat", "array_repeat(text, 1000000000)"),
             ("array_repeat", "list_repeat(n, 1000000)"),
@@ -477,6 +511,15 @@ mod tests {
                 .unwrap();
             assert_eq!(rows[1..], [expected], "{call}");
         }
+        // What is one value for few rows may be long.
+        let days =
+            "unnest(generate_series(date '2000-01-01', date '2049-12-31', interval '1 day'))";
+        let rows = run(&format!("select count(*) as x from (select {days})")).await;
+        assert_eq!(rows.unwrap()[1..], ["18263"]);
+        let rows = run("select length(repeat('x', 1000000)) as x")
+            .await
+            .unwrap();
+        assert_eq!(rows[1..], ["1000000"]);
         let rows = run("select text || 'x', repeat(text, 1) from t limit 1")
             .await
             .unwrap();

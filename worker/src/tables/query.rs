@@ -291,6 +291,7 @@ impl Query {
         bounds.share_out(&plan)?;
 
         let plan = DataFrame::new(state, plan).create_physical_plan().await?;
+        bounds.run();
         let schema = Arc::new(Schema::new(plan.schema().fields().clone()));
         check_names(&schema)?;
         let named = named.iter().filter_map(|name| self.named(name).cloned());

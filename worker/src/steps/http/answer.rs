@@ -9,7 +9,10 @@ use reqwest::{
 use serde_json::{Map, Value, json};
 
 use super::request::Request;
-use crate::steps::{StepError, StepOutput};
+use crate::{
+    mask::Mask,
+    steps::{StepError, StepOutput},
+};
 
 /// How many characters of a refused request's answer its error shows.
 const EXCERPT_CHARS_MAX: usize = 200;
@@ -23,8 +26,8 @@ pub(super) struct Answer {
 
 impl Answer {
     /// What the step hands on: `{status, headers, body, encoding}`.
-    pub(super) fn output(&self) -> StepOutput {
-        let (body, encoding) = self.body_value();
+    pub(super) fn output(&self, mask: &Mask) -> StepOutput {
+        let (body, encoding) = self.body_value(mask);
         StepOutput {
             value: json!({
                 "status": self.status.as_u16(),
@@ -73,16 +76,18 @@ impl Answer {
     }
 
     /// The body, and how it is to be read: `json`, `text` or `base64`.
-    fn body_value(&self) -> (Value, &'static str) {
+    fn body_value(&self, mask: &Mask) -> (Value, &'static str) {
         let declared = self.headers.get(CONTENT_TYPE);
         let declared = declared.and_then(|value| value.to_str().ok()).unwrap_or("");
         let content_type = ContentType::read(declared);
-        if content_type.is_json
-            && let Ok(value) = serde_json::from_slice(&self.body)
-        {
-            return (value, "json");
-        }
         if let Ok(text) = std::str::from_utf8(&self.body) {
+            // Before it is read as JSON, which writes numbers in its own way.
+            let text = mask.text(text);
+            if content_type.is_json
+                && let Ok(value) = serde_json::from_str(&text)
+            {
+                return (value, "json");
+            }
             return (text.into(), "text");
         }
         if content_type.is_latin1 {
@@ -175,7 +180,7 @@ mod tests {
             ("x-tag", "a"),
             ("x-tag", "b"),
         ];
-        let output = answer(200, &headers, br#"{"a": [1]}"#).output();
+        let output = answer(200, &headers, br#"{"a": [1]}"#).output(&Mask::default());
         assert_eq!(output.value["status"], 200);
         assert_eq!(output.value["body"], json!({ "a": [1] }));
         assert_eq!(output.value["encoding"], "json");
@@ -184,19 +189,34 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_number_is_hidden_before_json_writes_it_in_its_own_way() {
+        let mask = Mask::default();
+        mask.add(["1234567890.10"]);
+        let body = br#"{"number": 1234567890.10, "other": 1}"#;
+        let output = answer(200, &[("content-type", "application/json")], body).output(&mask);
+        assert!(
+            !output.value.to_string().contains("123456"),
+            "{}",
+            output.value
+        );
+    }
+
+    #[test]
     fn what_only_claims_to_be_json_is_text() {
-        let output = answer(200, &[("content-type", "application/json")], b"OK").output();
+        let output =
+            answer(200, &[("content-type", "application/json")], b"OK").output(&Mask::default());
         assert_eq!(output.value["body"], "OK");
         assert_eq!(output.value["encoding"], "text");
     }
 
     #[test]
     fn bytes_that_are_no_text_come_as_base64_unless_their_charset_is_known() {
-        let output = answer(200, &[("content-type", "image/png")], &[0xff, 0x00]).output();
+        let output =
+            answer(200, &[("content-type", "image/png")], &[0xff, 0x00]).output(&Mask::default());
         assert_eq!(output.value["body"], "/wA=");
         assert_eq!(output.value["encoding"], "base64");
         let latin = [("content-type", "text/plain; charset=\"ISO-8859-1\"")];
-        let output = answer(200, &latin, b"\xe6\xf8\xe5").output();
+        let output = answer(200, &latin, b"\xe6\xf8\xe5").output(&Mask::default());
         assert_eq!(output.value["body"], "æøå");
     }
 

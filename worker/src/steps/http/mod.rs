@@ -38,7 +38,7 @@ pub(crate) async fn send(step: &HttpStep, context: &StepContext) -> Result<StepO
     tokio::select! {
         biased;
         () = context.cancelled.cancelled() => Err(StepError::cancelled()),
-        answer = context.services.http.exchange(request) => Ok(answer?.output()),
+        answer = context.services.http.exchange(request) => Ok(answer?.output(&context.mask)),
     }
 }
 

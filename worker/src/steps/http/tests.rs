@@ -122,7 +122,7 @@ async fn a_request_arrives_as_its_step_says() {
     .await
     .unwrap();
 
-    let output = answer.output();
+    let output = answer.output(&crate::mask::Mask::default());
     assert_eq!(output.value["status"], 201);
     assert_eq!(output.value["body"], json!({ "ok": true }));
     assert_eq!(output.bytes, Some(11));
@@ -279,7 +279,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     let packed = std::process::Command::new("gzip")
         .arg("--stdout")
         .arg(file.path())
-        .output()
+        .output(&crate::mask::Mask::default())
         .unwrap();
     assert!(packed.status.success());
     packed.stdout
