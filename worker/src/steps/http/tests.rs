@@ -279,7 +279,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     let packed = std::process::Command::new("gzip")
         .arg("--stdout")
         .arg(file.path())
-        .output(&crate::mask::Mask::default())
+        .output()
         .unwrap();
     assert!(packed.status.success());
     packed.stdout
