@@ -17,6 +17,7 @@ mod files;
 mod flow_tests;
 mod functions;
 mod growth;
+mod in_order;
 mod inferred;
 mod json;
 mod look;
