@@ -15,6 +15,7 @@ use super::{
 pub(crate) struct LimitSettings {
     /// How long a command may take.
     #[arg(
+        id = "command-time",
         long = "command-time",
         env = "MILLSTREAM_COMMAND_TIME",
         default_value = "1d",
@@ -25,6 +26,7 @@ pub(crate) struct LimitSettings {
     /// How much time on processors a command may take, with all that it
     /// starts.
     #[arg(
+        id = "command-cpu-time",
         long = "command-cpu-time",
         env = "MILLSTREAM_COMMAND_CPU_TIME",
         default_value = "1d",
@@ -34,6 +36,7 @@ pub(crate) struct LimitSettings {
 
     /// How much memory a command may take, with all that it starts.
     #[arg(
+        id = "command-memory",
         long = "command-memory",
         env = "MILLSTREAM_COMMAND_MEMORY",
         default_value = "4GiB"
@@ -42,6 +45,7 @@ pub(crate) struct LimitSettings {
 
     /// How much a command may print.
     #[arg(
+        id = "command-output",
         long = "command-output",
         env = "MILLSTREAM_COMMAND_OUTPUT",
         default_value = "256MiB"
@@ -50,6 +54,7 @@ pub(crate) struct LimitSettings {
 
     /// How many processes a command may be at once.
     #[arg(
+        id = "command-processes",
         long = "command-processes",
         env = "MILLSTREAM_COMMAND_PROCESSES",
         default_value_t = 512,
@@ -59,6 +64,7 @@ pub(crate) struct LimitSettings {
 
     /// How many files each process of a command may have open.
     #[arg(
+        id = "command-open-files",
         long = "command-open-files",
         env = "MILLSTREAM_COMMAND_OPEN_FILES",
         default_value_t = 1024,
@@ -68,6 +74,7 @@ pub(crate) struct LimitSettings {
 
     /// How large a file may become that a command writes.
     #[arg(
+        id = "command-file-size",
         long = "command-file-size",
         env = "MILLSTREAM_COMMAND_FILE_SIZE",
         default_value = "16GiB"
