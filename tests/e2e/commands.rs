@@ -92,10 +92,16 @@ async fn a_table_passes_through_a_program_in_every_format_and_way() {
     }
 }
 
-#[tokio::test]
-async fn a_table_that_a_program_does_not_make_well_is_an_error_that_names_it() {
-    let service = with_orders(Setup::default()).await;
-    let cases = [
+/// What a program does instead of making its table, with what its step says of
+/// the table and how it fails then.
+fn ill_made() -> Vec<(
+    &'static str,
+    &'static str,
+    Value,
+    &'static str,
+    &'static str,
+)> {
+    vec![
         (
             "missing",
             "true",
@@ -159,8 +165,13 @@ async fn a_table_that_a_program_does_not_make_well_is_an_error_that_names_it() {
             "exit_status",
             "exit code 3: why",
         ),
-    ];
-    for (id, script, made, code, told) in cases {
+    ]
+}
+
+#[tokio::test]
+async fn a_table_that_a_program_does_not_make_well_is_an_error_that_names_it() {
+    let service = with_orders(Setup::default()).await;
+    for (id, script, made, code, told) in ill_made() {
         let command = json!({ "program": "sh", "args": ["-c", script],
             "tables": { "in": { "orders": { "format": "csv" } }, "out": made } });
         let (found, message) = failure(&service, &exchange(id, command, "out.csv")).await;

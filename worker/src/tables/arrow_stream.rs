@@ -113,7 +113,7 @@ fn write_batches(
             return Ok(Err(error));
         }
     }
-    Ok(writer.finish().and_then(|()| Ok(writer.flush()?)))
+    Ok(writer.finish().and_then(|()| writer.flush()))
 }
 
 /// The rows of a stream, message by message. Its library takes as much memory
