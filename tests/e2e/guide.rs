@@ -4,10 +4,15 @@
 //! and must succeed, one behind `<!-- file: NAME -->` is put into the folder
 //! of files before, and one behind `<!-- shows: NAME -->` is what a file there
 //! must read. They count in their order; other blocks are for people.
+//! One behind `<!-- answers: PATH -->` is what the service behind the connection
+//! `shop` answers there.
 
 use std::fs;
 
-use harness::{Service, Setup};
+use harness::{HttpServer, Reply, Service, Setup};
+use serde_json::json;
+
+use crate::secrets::{WITH_KEY, keep};
 
 const GUIDE: &str = include_str!("../../docs/steps.md");
 
@@ -25,14 +30,32 @@ fn blocks() -> Vec<(&'static str, &'static str, &'static str)> {
 
 #[tokio::test]
 async fn the_flows_of_the_guide_run_as_they_stand() {
-    let service = Service::start(Setup::default()).await;
+    let service = Service::start(Setup {
+        api: WITH_KEY,
+        worker: WITH_KEY,
+        ..Setup::default()
+    })
+    .await;
     let admin = service.admin();
     let blocks = blocks();
+    let answers = blocks.clone();
+    let shop = HttpServer::start(move |asked| {
+        let is_asked =
+            |block: &&(&str, &str, &str)| block.0 == "answers" && block.1 == asked.target;
+        match answers.iter().find(is_asked) {
+            Some((.., text)) => Reply::new(200, *text),
+            None => Reply::new(404, "the guide does not show this"),
+        }
+    })
+    .await;
+    let connection = json!({ "kind": "http", "url": shop.url("/api") });
+    keep(&admin, "connections/shop", connection).await;
     assert!(blocks.iter().any(|(purpose, ..)| *purpose == "run"));
     for (purpose, name, text) in blocks {
         let file = service.files().join(name);
         match purpose {
             "file" => fs::write(file, text).unwrap(),
+            "answers" => {}
             "shows" => assert_eq!(fs::read_to_string(file).unwrap(), text, "{name}"),
             "run" => {
                 admin.publish(text).await;

@@ -16,6 +16,7 @@ mod failover;
 mod faults;
 mod flows;
 mod guide;
+mod http;
 mod isolation;
 mod keys;
 mod leases;

@@ -7,6 +7,7 @@
 
 mod claimer;
 mod config;
+mod connections;
 mod databases;
 mod executor;
 mod flows;

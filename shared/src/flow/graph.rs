@@ -129,6 +129,11 @@ impl<'a> Known<'a> {
                 let tables = command.tables.iter().flat_map(|tables| tables.taken.keys());
                 tables.filter_map(|id| self.find(id.as_str())).collect()
             }
+            StepKind::Http(http) => {
+                let table = http.table.as_ref();
+                let found = table.and_then(|table| self.find(table.from.as_str()));
+                found.into_iter().collect()
+            }
             // SQL that is no query was refused when the flow was published.
             StepKind::Sql(sql) => sql::tables(sql)
                 .unwrap_or_default()

@@ -158,6 +158,12 @@ impl<'a> Checker<'a, '_> {
             StepKind::Load(load) => {
                 self.taken(&load.from, path.member("load").member("from"), step, view);
             }
+            StepKind::Http(http) => {
+                if let Some(table) = &http.table {
+                    let path = path.member("http").member("table").member("from");
+                    self.taken(&table.from, path, step, view);
+                }
+            }
             _ => {}
         }
         if let OnError::Steps(inner) = &step.on_error {
@@ -287,8 +293,10 @@ impl<'a> Checker<'a, '_> {
                     "`{name}` makes no table; a `command` does where its `tables` have `out`"
                 )),
             },
+            StepKind::Http(http) if http.makes_table() => Ok(()),
             _ => Err(format!(
-                "`{name}` makes no table; steps with `read`, `query` and `sql` do"
+                "`{name}` makes no table; steps with `read`, `query`, `sql` and `http` with \
+                 `extract: {{ to: table }}` do"
             )),
         }
     }

@@ -1,25 +1,32 @@
-//! Sends requests, but only to addresses that it may reach.
+//! Opens connections, but only to addresses that it may reach, and follows
+//! redirects.
 
-use std::{error::Error, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
+use futures::future::BoxFuture;
+use millstream_shared::byte_size::ByteSize;
 use reqwest::{
     Response,
     dns::{Addrs, Name, Resolve, Resolving},
     header::LOCATION,
     redirect::Policy,
 };
-use tokio::net::lookup_host;
+use tokio::{net::lookup_host, time::timeout_at};
 use url::Host;
 
-use super::{allow::AllowList, answer::Answer, request::Request};
+use super::{
+    allow::AllowList,
+    answer::{Incoming, Limit},
+    request::Request,
+    tokens::Tokens,
+};
 use crate::steps::StepError;
-
-/// How large an answer may be, once unpacked: it has to fit into the value of
-/// the step, which is kept in Redis.
-pub(super) const BODY_BYTES_MAX: usize = 768 * 1024;
-
-/// How much of a refused request's answer is read, for its error.
-const REFUSAL_BYTES_MAX: usize = 4 * 1024;
 
 /// How often one request may be redirected.
 const REDIRECTS_MAX: usize = 5;
@@ -35,10 +42,14 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// The connections of all `http` steps of a worker.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
     allow: Arc<AllowList>,
+    /// The tokens that authorities have handed out.
+    pub(super) tokens: Tokens,
+    /// How large an answer may be that is saved or becomes a table, unpacked.
+    pub(super) answer_size: ByteSize,
 }
 
 /// The client could not be set up.
@@ -46,15 +57,31 @@ pub(crate) struct Client {
 #[error("the HTTP client could not be set up")]
 pub(crate) struct ClientError(#[from] reqwest::Error);
 
+/// Finds the addresses of a host by its name.
+pub(super) type Lookup = fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
+
+fn system_lookup(host: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+    Box::pin(async move { Ok(lookup_host((host, 0)).await?.collect()) })
+}
+
 impl Client {
     /// A client that reaches public addresses, and those that `allow` lists.
     ///
     /// # Errors
     /// Fails where the system's certificates cannot be read.
-    pub(crate) fn new(allow: AllowList) -> Result<Self, ClientError> {
+    pub(crate) fn new(allow: AllowList, answer_size: ByteSize) -> Result<Self, ClientError> {
+        Self::with_lookup(allow, answer_size, system_lookup)
+    }
+
+    pub(super) fn with_lookup(
+        allow: AllowList,
+        answer_size: ByteSize,
+        lookup: Lookup,
+    ) -> Result<Self, ClientError> {
         let allow = Arc::new(allow);
         let resolver = PermittedAddresses {
             allow: Arc::clone(&allow),
+            lookup,
         };
         let http = reqwest::Client::builder()
             .user_agent(concat!("millstream/", env!("CARGO_PKG_VERSION")))
@@ -66,20 +93,31 @@ impl Client {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .tcp_keepalive(KEEPALIVE)
             .build()?;
-        Ok(Self { http, allow })
+        Ok(Self {
+            http,
+            allow,
+            tokens: Tokens::default(),
+            answer_size,
+        })
     }
 
-    /// Sends a request, follows where it is redirected to, and reads the
-    /// answer. A status of 400 and above is an error.
-    pub(super) async fn exchange(&self, request: Request) -> Result<Answer, StepError> {
-        let mut request = request;
+    /// Sends a request, follows where it is redirected to, and hands out the
+    /// answer with its status and headers; its body is still to come. All of it
+    /// has to come within `limit`.
+    pub(super) async fn open(
+        &self,
+        request: &Request,
+        limit: Limit,
+    ) -> Result<Incoming, StepError> {
+        let mut request = request.clone();
         for _ in 0..=REDIRECTS_MAX {
             self.check_literal_address(&request)?;
-            let response = self.send(&request).await?;
+            let sent = timeout_at(limit.deadline, self.send(&request)).await;
+            let response = sent.unwrap_or_else(|_| Err(limit.exceeded(&request)))?;
             let location = response.headers().get(LOCATION);
             match request.redirected(response.status(), location)? {
                 Some(next) => request = next,
-                None => return read_answer(response, &request).await,
+                None => return Ok(Incoming::new(response, request, limit)),
             }
         }
         let summary = request.summary();
@@ -95,7 +133,7 @@ impl Client {
             .request(request.method.clone(), request.url.clone())
             .headers(request.headers.clone());
         if let Some(body) = &request.body {
-            outgoing = outgoing.body(body.clone());
+            outgoing = body.put_into(outgoing);
         }
         outgoing
             .send()
@@ -123,16 +161,19 @@ impl Client {
 /// one address when it is checked and another when it is used.
 struct PermittedAddresses {
     allow: Arc<AllowList>,
+    lookup: Lookup,
 }
 
 impl Resolve for PermittedAddresses {
     fn resolve(&self, name: Name) -> Resolving {
         let allow = Arc::clone(&self.allow);
+        let lookup = self.lookup;
         Box::pin(async move {
             let host = name.as_str();
-            let found = lookup_host((host, 0)).await?;
+            let found = lookup(host.to_owned()).await?;
             let listed = allow.permits_host(host);
             let permitted: Vec<_> = found
+                .into_iter()
                 .filter(|address| listed || allow.permits(address.ip()))
                 .collect();
             if permitted.is_empty() {
@@ -160,7 +201,7 @@ fn forbidden(request: &Request, why: &ForbiddenHost) -> StepError {
 
 /// What went wrong below HTTP, without the text of the request: that is in
 /// none of the causes, only in the outermost error.
-fn transport_failure(request: &Request, error: &reqwest::Error) -> StepError {
+pub(super) fn transport_failure(request: &Request, error: &reqwest::Error) -> StepError {
     let mut cause: Option<&dyn Error> = error.source();
     let mut deepest = None;
     while let Some(current) = cause {
@@ -179,39 +220,4 @@ fn transport_failure(request: &Request, error: &reqwest::Error) -> StepError {
         None => "the request could not be sent".to_owned(),
     };
     StepError::transient("http_transport", format!("{summary} failed: {why}"))
-}
-
-async fn read_answer(mut response: Response, request: &Request) -> Result<Answer, StepError> {
-    let status = response.status();
-    let refused = status.is_client_error() || status.is_server_error();
-    let mut answer = Answer {
-        status,
-        headers: response.headers().clone(),
-        body: Vec::new(),
-    };
-    loop {
-        let chunk = match response.chunk().await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => break,
-            // The status says more than the end of its explanation.
-            Err(_) if refused => break,
-            Err(error) => return Err(transport_failure(request, &error)),
-        };
-        answer.body.extend_from_slice(&chunk);
-        if refused && answer.body.len() >= REFUSAL_BYTES_MAX {
-            answer.body.truncate(REFUSAL_BYTES_MAX);
-            break;
-        }
-        if answer.body.len() > BODY_BYTES_MAX {
-            let summary = request.summary();
-            return Err(StepError::permanent(
-                "http_too_large",
-                format!("{summary} answered with more than {BODY_BYTES_MAX} bytes"),
-            ));
-        }
-    }
-    if refused {
-        return Err(answer.failure(request));
-    }
-    Ok(answer)
 }
