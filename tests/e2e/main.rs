@@ -5,6 +5,7 @@ mod admission;
 mod awaiting;
 mod check;
 mod command_line;
+mod commands;
 mod contract;
 mod crash;
 mod data;

@@ -5,7 +5,7 @@ use std::fmt;
 use millstream_shared::connection::Server;
 
 use super::CONNECT_MAX;
-use crate::{connections::ConnectionError, tables::TableError};
+use crate::{connections::ConnectionError, mask::Mask, tables::TableError};
 
 /// Why something in a database could not be done, with the database's own words.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -78,9 +78,9 @@ impl DatabaseError {
 
     /// The same, without any of these texts.
     pub(super) fn without(mut self, secrets: &[String]) -> Self {
-        for secret in secrets.iter().filter(|secret| secret.len() >= 4) {
-            self.message = self.message.replace(secret.as_str(), "…");
-        }
+        let mask = Mask::default();
+        mask.add(secrets.iter().map(String::as_str));
+        self.message = mask.text(&self.message);
         self
     }
 }
@@ -180,6 +180,6 @@ mod tests {
     fn no_secret_is_told() {
         let error = DatabaseError::passing("x", "refused: pass canary-1, again canary-1");
         let told = error.without(&["canary-1".to_owned(), String::new(), "r".to_owned()]);
-        assert_eq!(told.message, "refused: pass …, again …");
+        assert_eq!(told.message, "refused: pass ***, again ***");
     }
 }

@@ -12,6 +12,7 @@ mod sql;
 mod write;
 
 pub(crate) use command::Commands;
+pub use command::supervise_if_told;
 pub(crate) use http::AllowList;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

@@ -10,6 +10,7 @@ use datafusion::parquet::{
 use super::{
     TableError,
     files::SourceFile,
+    parquet_pages,
     read::Work,
     typed::{BATCH_ROWS, Opened},
     write::{Output, Rows, unwritable},
@@ -18,10 +19,11 @@ use super::{
 pub(super) const NAME: &str = "Parquet";
 
 /// Opens `file`, of which the columns called `wanted` are read.
-pub(super) fn open(file: &SourceFile, wanted: &[&str], _: &Work) -> Result<Opened, TableError> {
+pub(super) fn open(file: &SourceFile, wanted: &[&str], work: &Work) -> Result<Opened, TableError> {
     let unreadable = |error: ParquetError| file.unreadable(NAME, &error);
     let reader = ParquetRecordBatchReaderBuilder::try_new(file.open_plain()?);
     let reader = reader.map_err(unreadable)?;
+    parquet_pages::check(file, reader.metadata(), work)?;
     let schema = reader.schema().clone();
     // A column that is not there is named by who compares the columns.
     let places = wanted.iter().filter_map(|name| schema.index_of(name).ok());

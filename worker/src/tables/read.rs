@@ -7,7 +7,7 @@ use millstream_shared::flow::step::{ColumnType, Format, ReadStep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Files, Table, TableError, arrow_file,
+    Files, Table, TableError, arrow_file, arrow_stream,
     batches::{Columns, schema_of},
     column::ColumnKind,
     csv, excel,
@@ -108,7 +108,17 @@ pub(crate) fn prepare(
     reading: &Reading<'_>,
     work: &Work,
 ) -> Result<Prepared, TableError> {
-    let files = files.matching(reading.path)?;
+    let folders = files;
+    let files = folders.matching(reading.path)?;
+    if let Some(path) = reading.rejects_path {
+        let target = folders.target(path)?;
+        if files.iter().any(|file| file.is_at(&target)) {
+            let message = format!(
+                "`{path}` cannot be used for rejected rows: it is a file that the step reads"
+            );
+            return Err(TableError::refused("file_refused", message));
+        }
+    }
     let format = match reading.step.format {
         Some(format) => format,
         None => common_format(&files)?,
@@ -156,6 +166,11 @@ pub(super) fn prepared(
             Format::Arrow => {
                 Shape::Typed(typed::columns(&source, arrow_file::NAME, arrow_file::open)?)
             }
+            Format::ArrowStream => Shape::Typed(typed::columns(
+                &source,
+                arrow_stream::NAME,
+                arrow_stream::open,
+            )?),
         },
     };
     Ok(Prepared {
@@ -252,6 +267,13 @@ impl Prepared {
             (Shape::Typed(own), Format::Arrow) => {
                 typed::read(&source, own, arrow_file::NAME, arrow_file::open, &mut sink)
             }
+            (Shape::Typed(own), Format::ArrowStream) => typed::read(
+                &source,
+                own,
+                arrow_stream::NAME,
+                arrow_stream::open,
+                &mut sink,
+            ),
             (Shape::Typed(own), _) => {
                 typed::read(&source, own, parquet::NAME, parquet::open, &mut sink)
             }
@@ -316,7 +338,7 @@ pub(super) fn unknown_format(path: &str) -> TableError {
     TableError::refused(
         "unknown_format",
         format!(
-            "the format of `{path}` does not follow from its ending (.csv, .json, .ndjson, .jsonl, .parquet, .arrow, .xlsx, .xls, .ods); give it as `format`"
+            "the format of `{path}` does not follow from its ending (.csv, .json, .ndjson, .jsonl, .parquet, .arrow, .arrows, .xlsx, .xls, .ods); give it as `format`"
         ),
     )
 }

@@ -12,11 +12,11 @@ use datafusion::arrow::{
 use millstream_shared::flow::step::{Compression, CsvWriting, Format, TextFormat, WriteStep};
 
 use super::{
-    Feed, FeedReader, Files, Table, TableError, arrow_file,
+    Feed, FeedReader, Files, Table, TableError, arrow_file, arrow_stream,
     compression::compressed,
     error::Shown,
     excel, parquet, partitions,
-    partitions::is_partition_by,
+    partitions::is_part_of,
     publish::{Draft, publish},
     publish_folder::publish_folder,
     read::{Work, compressed_inside, unknown_format},
@@ -83,7 +83,7 @@ pub(crate) fn write(
     let partition_by = &writing.step.partition_by;
     if !partition_by.is_empty() {
         let target = files.target_folder(path)?;
-        let is_ours = |name: &str, is_folder| is_folder && is_partition_by(partition_by, name);
+        let is_ours = |depth, name: &str, kind| is_part_of(partition_by, depth, name, kind);
         let bytes = publish_folder(&target, writing.label, work, is_ours, |folder| {
             let fill = |part: &Table, draft: &mut Draft<'_>| {
                 let part = Feed::Table(part.clone());
@@ -138,6 +138,7 @@ fn write_as(
         Format::Ndjson => write_json::<LineDelimited>(rows, output, work),
         Format::Parquet => parquet::write(rows, output, work),
         Format::Arrow => arrow_file::write(rows, output, work),
+        Format::ArrowStream => arrow_stream::write(rows, output, work),
         Format::Excel => excel::write(rows, folder, output, work),
     }
 }
