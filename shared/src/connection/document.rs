@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use serde_saphyr::Location;
 
-use super::Connection;
+use super::{Access, Connection};
 
 /// The members that nobody is ever shown.
 const SECRET_MEMBERS: &[&str] = &[
@@ -153,6 +153,7 @@ impl Connection {
                     ("access_key_id", s3.access_key_id.is_some()),
                     ("secret_access_key", s3.secret_access_key.is_some()),
                 )?;
+                rights(("access_key_id", s3.access_key_id.is_some()), s3.access)?;
                 address("endpoint", s3.endpoint.as_deref())
             }
             Self::Azure(azure) => {
@@ -162,10 +163,14 @@ impl Connection {
                     let message = "cannot stand beside `account_key`";
                     return Err(InvalidConnection::new("sas_token", message));
                 }
+                let has_key = azure.account_key.is_some() || azure.sas_token.is_some();
+                rights(("account_key", has_key), azure.access)?;
                 address("endpoint", azure.endpoint.as_deref())
             }
             Self::Gcs(gcs) => {
                 required("bucket", &gcs.bucket)?;
+                let has_key = gcs.service_account_key.is_some();
+                rights(("service_account_key", has_key), gcs.access)?;
                 address("endpoint", gcs.endpoint.as_deref())
             }
             Self::Http(service) => {
@@ -197,6 +202,20 @@ fn both(one: (&str, bool), other: (&str, bool)) -> Result<(), InvalidConnection>
     }
 }
 
+/// A store has either a key, whose member is named, or says what to do without:
+/// no rights are taken that nobody gave.
+fn rights((key, has_key): (&str, bool), access: Option<Access>) -> Result<(), InvalidConnection> {
+    let message = match (has_key, access) {
+        (true, Some(_)) => format!("cannot stand beside `{key}`"),
+        (false, None) => format!(
+            "is missing: without `{key}` it says whether the rights of the machine of the worker \
+             are used (`worker`) or none (`public`)"
+        ),
+        _ => return Ok(()),
+    };
+    Err(InvalidConnection::new("access", message))
+}
+
 fn address(member: &str, text: Option<&str>) -> Result<(), InvalidConnection> {
     let Some(text) = text else {
         return Ok(());
@@ -217,7 +236,8 @@ fn address(member: &str, text: Option<&str>) -> Result<(), InvalidConnection> {
 /// wrong member.
 fn refused(members: &Map<String, Value>, told: &str, kinds: &str) -> InvalidConnection {
     let quoted = |text: &str| text.split('`').nth(1).map(str::to_owned);
-    if told.starts_with("unknown variant") && !told.contains("`prefer`") {
+    let is_of_kind = !told.contains("`prefer`") && !told.contains("`public`");
+    if told.starts_with("unknown variant") && is_of_kind {
         return InvalidConnection::new("kind", format!("must be one of {kinds}"));
     }
     if told.starts_with("missing field") {
@@ -231,6 +251,7 @@ fn refused(members: &Map<String, Value>, told: &str, kinds: &str) -> InvalidConn
     }
     let wrong = members.iter().find(|(name, value)| match name.as_str() {
         "port" => value.as_u64().is_none_or(|port| port == 0 || port > 65_535),
+        "access" => !["worker", "public"].map(Value::from).contains(value),
         "tls" => !["disable", "prefer", "require", "verify"]
             .map(Value::from)
             .contains(value),
@@ -238,6 +259,7 @@ fn refused(members: &Map<String, Value>, told: &str, kinds: &str) -> InvalidConn
     });
     let (name, message) = match wrong.map(|(name, _)| name.as_str()) {
         Some("port") => ("port", "must be a number from 1 to 65535"),
+        Some("access") => ("access", "must be `worker` or `public`"),
         Some("tls") => ("tls", "must be `disable`, `prefer`, `require` or `verify`"),
         Some(name) => (name, "must be a text"),
         None => ("", "is not a connection"),
@@ -347,6 +369,21 @@ mod tests {
         let both = json!({ "kind": "azure", "container": "c", "account": "a",
                            "account_key": "x", "sas_token": "y" });
         assert_eq!(member(both), "sas_token");
+        let nobody = json!({ "kind": "s3", "bucket": "b" });
+        assert_eq!(member(nobody), "access");
+        let twice = json!({ "kind": "gcs", "bucket": "b", "service_account_key": "k",
+                            "access": "public" });
+        assert_eq!(member(twice), "access");
+        let other = json!({ "kind": "azure", "container": "c", "account": "a", "access": "mine" });
+        assert_eq!(
+            wrong(other),
+            (
+                "access".to_owned(),
+                "must be `worker` or `public`".to_owned()
+            )
+        );
+        let worker = json!({ "kind": "s3", "bucket": "b", "access": "worker" });
+        assert!(Connection::parse(&worker).is_ok());
         let user = json!({ "kind": "http", "url": "https://u:p@h" });
         assert_eq!(member(user), "url");
         let scheme = json!({ "kind": "http", "url": "ftp://h" });

@@ -10,6 +10,7 @@ mod files;
 mod finding;
 pub mod graph;
 pub mod inputs;
+pub mod place;
 mod rules;
 pub mod schema;
 pub mod secrets;
