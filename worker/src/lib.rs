@@ -7,8 +7,10 @@
 
 mod claimer;
 mod config;
+mod connections;
 mod databases;
 mod executor;
+mod fault;
 mod flows;
 mod healer;
 mod isolation;
@@ -18,6 +20,7 @@ mod pulse;
 mod reclaimer;
 mod scheduler;
 mod steps;
+mod stores;
 mod tables;
 mod work_folder;
 

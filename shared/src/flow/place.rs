@@ -89,6 +89,11 @@ fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic()) && text.bytes().all(plain)
 }
 
+/// Whether a path, or a part of it, can mean several files.
+pub fn is_pattern(path: &str) -> bool {
+    path.contains(['*', '?', '['])
+}
+
 /// The path of a file without what stands behind it in an address of HTTP.
 pub fn without_query(path: &str) -> &str {
     match of_path(path) {

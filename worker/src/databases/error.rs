@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::tables::TableError;
+use crate::{connections::ConnectionError, tables::TableError};
 
 /// Why something in a database could not be done, with the database's own words.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -65,6 +65,16 @@ impl DatabaseError {
             self.message = self.message.replace(secret.as_str(), "…");
         }
         self
+    }
+}
+
+impl From<ConnectionError> for DatabaseError {
+    fn from(error: ConnectionError) -> Self {
+        Self {
+            code: error.code,
+            message: error.message,
+            is_passing: error.is_passing,
+        }
     }
 }
 

@@ -9,7 +9,6 @@ mod cell;
 mod column;
 mod decimal;
 mod error;
-mod fault;
 mod kind;
 mod marker;
 mod mysql;
@@ -22,18 +21,17 @@ mod texts;
 
 use std::time::Duration;
 
-use millstream_shared::{
-    connection::{Connection, SecretsKeys},
-    flow::step::LoadStep,
-    id::ConnectionName,
-    store::{Store, Vault, VaultError},
-};
+use millstream_shared::{connection::Connection, flow::step::LoadStep, id::ConnectionName};
 use serde_json::Value;
 
 pub(crate) use error::DatabaseError;
 pub(crate) use marker::{Change, Marker};
 
-use crate::tables::{Engine, Files, Table};
+use crate::{
+    connections::Connections,
+    fault,
+    tables::{Engine, Files, Table},
+};
 use session::{Load, Statement};
 
 /// How long connecting may take.
@@ -44,8 +42,7 @@ const CLOSING_MAX: Duration = Duration::from_secs(1);
 
 /// The databases that steps can reach.
 pub(crate) struct Databases {
-    store: Store,
-    keys: Option<SecretsKeys>,
+    connections: Connections,
     around: Around,
 }
 
@@ -57,11 +54,10 @@ struct Around {
 }
 
 impl Databases {
-    /// The databases whose connections are kept in `store`, for who has the keys.
-    pub(crate) fn new(store: Store, keys: Option<SecretsKeys>, lock_wait: Duration) -> Self {
+    /// The databases that `connections` lead to.
+    pub(crate) fn new(connections: Connections, lock_wait: Duration) -> Self {
         Self {
-            store,
-            keys,
+            connections,
             around: Around { lock_wait },
         }
     }
@@ -75,7 +71,7 @@ impl Databases {
         files: &Files,
     ) -> Result<Table, DatabaseError> {
         let statement = Statement { sql, params };
-        let connection = self.connection(connection).await?;
+        let connection = self.connections.named(connection).await?;
         let answered = match &connection {
             Connection::Postgres(server) => {
                 postgres::query(server, &statement, engine, self.around).await
@@ -101,7 +97,7 @@ impl Databases {
     ) -> Result<Change, DatabaseError> {
         names::refuse_own(&step.table)?;
         let load = Load::new(marker, step, from)?;
-        let connection = self.connection(&step.connection).await?;
+        let connection = self.connections.named(&step.connection).await?;
         let loading = async {
             match &connection {
                 Connection::Postgres(server) => {
@@ -135,7 +131,7 @@ impl Databases {
     ) -> Result<Change, DatabaseError> {
         let statement = Statement { sql, params };
         refuse_transactions(sql)?;
-        let connection = self.connection(connection).await?;
+        let connection = self.connections.named(connection).await?;
         let executing = async {
             match &connection {
                 Connection::Postgres(server) => {
@@ -156,33 +152,6 @@ impl Databases {
         executing
             .await
             .map_err(|error| error.without(&connection.secret_values()))
-    }
-
-    /// A connection by its name, as it is at this moment.
-    async fn connection(&self, name: &ConnectionName) -> Result<Connection, DatabaseError> {
-        let Some(keys) = &self.keys else {
-            let message = "this worker cannot open connections, since it has no --secrets-key";
-            return Err(DatabaseError::refused("no_secrets_key", message));
-        };
-        let vault = Vault {
-            store: &self.store,
-            keys,
-        };
-        match vault.connection(name).await {
-            Ok(Some(connection)) => Ok(connection),
-            Ok(None) => {
-                let message = format!("there is no connection `{name}`");
-                Err(DatabaseError::refused("unknown_connection", message))
-            }
-            Err(VaultError::Store(error)) if error.is_passing() => {
-                let message = format!("the connection `{name}` cannot be looked up: {error}");
-                Err(DatabaseError::passing("store", message))
-            }
-            Err(error) => Err(DatabaseError::refused(
-                "sealed_connection",
-                error.to_string(),
-            )),
-        }
     }
 }
 

@@ -12,7 +12,7 @@ mod sql;
 mod write;
 
 pub(crate) use command::Commands;
-pub(crate) use http::AllowList;
+pub(crate) use http::{AllowList, Client, Fetched, WebAddress};
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -26,8 +26,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config,
+    connections::Connections,
     databases::Databases,
     mask::Mask,
+    stores::Stores,
     tables::{self, Table},
     work_folder::WorkFolder,
 };
@@ -70,6 +72,8 @@ pub(crate) struct Services {
     pub(crate) tables: tables::Engine,
     /// The local folders that steps may touch.
     pub(crate) files: tables::Files,
+    /// Where files lie that are not on this machine.
+    pub(crate) stores: Stores,
     /// Last, so that whatever uses it is gone before it is removed.
     pub(crate) work_folder: WorkFolder,
 }
@@ -81,14 +85,13 @@ impl Services {
     /// Fails where a setting cannot be met, such as a folder that is not there.
     pub(crate) fn new(config: &Config, store: &Store) -> anyhow::Result<Self> {
         let work_folder = WorkFolder::new(config.work_folder.as_deref())?;
+        let connections = Connections::new(store.clone(), config.secrets_key.clone());
+        let http = http::Client::new(config.http_allow.clone())?;
         Ok(Self {
-            http: http::Client::new(config.http_allow.clone())?,
+            stores: Stores::new(connections.clone(), http.clone(), work_folder.spill()),
+            http,
             commands: config.commands.clone(),
-            databases: Databases::new(
-                store.clone(),
-                config.secrets_key.clone(),
-                config.database_lock_wait,
-            ),
+            databases: Databases::new(connections, config.database_lock_wait),
             tables: tables::Engine::new(&config.tables, &work_folder.spill())?,
             files: tables::Files::new(&config.tables.files)?,
             work_folder,

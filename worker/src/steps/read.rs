@@ -1,10 +1,16 @@
 //! `read`: files into a table.
 
-use millstream_shared::flow::{expression, step::ReadStep};
+use millstream_shared::{
+    flow::{expression, step::ReadStep},
+    id::ConnectionName,
+};
 use serde_json::{Value, json};
 
 use super::{StepContext, StepError, StepOutput};
-use crate::tables::{self, Read, Reading, TableError};
+use crate::{
+    stores::Location,
+    tables::{self, Read, Reading, TableError},
+};
 
 /// The most rejected rows that the value of a step names.
 const NAMED_REJECTS_MAX: usize = 100;
@@ -12,9 +18,9 @@ const NAMED_REJECTS_MAX: usize = 100;
 /// Reads the files that the step names. Nothing is changed, so it can be
 /// repeated.
 pub(crate) async fn read(step: &ReadStep, context: &StepContext) -> Result<StepOutput, StepError> {
-    let path = rendered(&step.path, context)?;
-    let rejects_path = match &step.rejects {
-        Some(rejects) => Some(rendered(&rejects.path, context)?),
+    let location = located(&step.path, step.connection.as_ref(), context).await?;
+    let rejects_location = match &step.rejects {
+        Some(rejects) => Some(located(&rejects.path, rejects.connection.as_ref(), context).await?),
         None => None,
     };
     let label = format!("{}-{}", context.run, context.step);
@@ -22,9 +28,9 @@ pub(crate) async fn read(step: &ReadStep, context: &StepContext) -> Result<StepO
     let services = context.services.clone();
     let reading = context.services.tables.on_files(move |work| {
         let reading = Reading {
-            path: &path,
+            location: &location,
             step: &step,
-            rejects_path: rejects_path.as_deref(),
+            rejects_location: rejects_location.as_ref(),
             label: &label,
         };
         tables::read(&services.files, &reading, work)
@@ -52,8 +58,26 @@ fn value(read: &Read) -> Value {
     value
 }
 
+/// Where the files lie that a step names.
+pub(super) async fn located(
+    path: &str,
+    connection: Option<&ConnectionName>,
+    context: &StepContext,
+) -> Result<Location, StepError> {
+    let path = rendered(path, context)?;
+    let located = context
+        .services
+        .stores
+        .locate(&path, connection, &context.mask);
+    tokio::select! {
+        biased;
+        () = context.cancelled.cancelled() => Err(StepError::cancelled()),
+        located = located => Ok(located?),
+    }
+}
+
 /// The text that `template` stands for.
-pub(super) fn rendered(template: &str, context: &StepContext) -> Result<String, StepError> {
+fn rendered(template: &str, context: &StepContext) -> Result<String, StepError> {
     expression::render_text(template, &context.scope).map_err(|error| StepError {
         code: "expression",
         message: error.to_string(),

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     StepContext, StepError, StepOutput,
-    read::{rendered, until_cancelled},
+    read::{located, until_cancelled},
 };
 use crate::tables::{self, Writing};
 
@@ -15,16 +15,16 @@ pub(crate) async fn write(
     step: &WriteStep,
     context: &StepContext,
 ) -> Result<StepOutput, StepError> {
-    let path = rendered(&step.path, context)?;
+    let location = located(&step.path, step.connection.as_ref(), context).await?;
     let table = context.table(&step.from)?.clone();
     let rows = table.rows();
     let step = step.clone();
     let label = format!("{}-{}", context.run, context.step);
     let services = context.services.clone();
-    let shown = path.clone();
+    let shown = location.shown();
     let writing = context.services.tables.on_files(move |work| {
         let writing = Writing {
-            path: &path,
+            location: &location,
             step: &step,
             label: &label,
         };

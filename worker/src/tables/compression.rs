@@ -1,9 +1,6 @@
 //! Files that are compressed as a whole: gzip and Zstandard.
 
-use std::{
-    fs::File,
-    io::{self, BufReader, Read, Write},
-};
+use std::io::{self, BufReader, Read, Write};
 
 use flate2::{bufread::MultiGzDecoder, write::GzEncoder};
 use millstream_shared::flow::step::Compression;
@@ -34,7 +31,7 @@ pub(super) fn unreadable(message: impl Into<String>) -> io::Error {
 
 /// What `file`, which has `bytes` bytes, is when it is unpacked.
 pub(super) fn decompressed(
-    file: File,
+    file: Box<dyn Read>,
     bytes: u64,
     compression: Compression,
     budget: &Budget,
@@ -64,6 +61,11 @@ fn name(compression: Compression) -> &'static str {
     }
 }
 
+/// How many bytes may stand for one table, unpacked.
+pub(super) fn unpacked_max(table_size: ByteSize) -> u64 {
+    table_size.bytes().saturating_mul(TABLE_SIZES_MAX)
+}
+
 /// How much may come out of a compressed file.
 enum Limit {
     /// Because of its own size.
@@ -75,7 +77,7 @@ enum Limit {
 impl Limit {
     fn of(bytes: u64, table_size: ByteSize) -> Self {
         let ratio = bytes.saturating_mul(RATIO_MAX).max(RATIO_FREE_BYTES);
-        let memory = table_size.bytes().saturating_mul(TABLE_SIZES_MAX);
+        let memory = unpacked_max(table_size);
         if ratio < memory {
             Self::Ratio(ratio)
         } else {
@@ -124,6 +126,7 @@ impl Read for Unpacking {
 fn explained(error: io::Error, compression: Compression) -> io::Error {
     let name = name(compression);
     match error.kind() {
+        // What went wrong before the bytes came is not the fault of the file.
         _ if error.raw_os_error().is_some() => error,
         io::ErrorKind::Interrupted => error,
         io::ErrorKind::UnexpectedEof => unreadable(format!(

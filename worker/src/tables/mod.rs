@@ -18,11 +18,13 @@ mod memory;
 mod parquet;
 mod partitions;
 mod publish;
+mod publish_elsewhere;
 mod publish_folder;
 mod query;
 mod query_error;
 mod read;
 mod rejects;
+mod remote_parquet;
 #[cfg(test)]
 mod round_trip_tests;
 mod settings;

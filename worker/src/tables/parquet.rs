@@ -11,6 +11,7 @@ use super::{
     Table, TableError,
     files::SourceFile,
     read::Work,
+    remote_parquet,
     typed::{BATCH_ROWS, Opened},
     write::{Output, unwritable},
 };
@@ -18,7 +19,10 @@ use super::{
 pub(super) const NAME: &str = "Parquet";
 
 /// Opens `file`.
-pub(super) fn open(file: &SourceFile, _: &Work) -> Result<Opened, TableError> {
+pub(super) fn open(file: &SourceFile, work: &Work) -> Result<Opened, TableError> {
+    if let Some(reading) = file.pieces() {
+        return remote_parquet::open(file, reading, work);
+    }
     let unreadable = |error: ParquetError| file.unreadable(NAME, &error);
     let reader = ParquetRecordBatchReaderBuilder::try_new(file.open_plain()?);
     let reader = reader.map_err(unreadable)?;

@@ -12,7 +12,7 @@ use super::{TableError, files::TargetFile, read::Work};
 /// A file under construction, which remembers why writing it failed: the
 /// formats' own errors often lose that.
 pub(super) struct Draft<'a> {
-    file: BufWriter<&'a File>,
+    file: BufWriter<&'a mut (dyn Write + Send)>,
     failed: Option<io::Error>,
 }
 
@@ -65,7 +65,7 @@ pub(super) fn publish(
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(&target.folder)
         .map_err(failed)?;
-    write_whole(temporary.as_file(), &target.shown, fill)?;
+    write_whole(&mut temporary.as_file(), &target.shown, fill)?;
 
     // A file that is replaced keeps who may read it.
     if let Ok(old) = fs::metadata(&whole) {
@@ -98,7 +98,7 @@ pub(super) fn prepare(target: &TargetFile, label: &str) -> Result<String, TableE
 
 /// Writes what `fill` writes into `file`, which errors call `shown`.
 pub(super) fn write_whole(
-    file: &File,
+    file: &mut (dyn Write + Send),
     shown: &str,
     fill: impl FnOnce(&mut Draft<'_>) -> Result<(), TableError>,
 ) -> Result<(), TableError> {

@@ -9,8 +9,9 @@ use super::{
     Files, Table, TableError, arrow_file,
     batches::Columns,
     column::ColumnKind,
+    compression::unpacked_max,
     csv, excel,
-    files::SourceFile,
+    files::{FILES_MAX, SourceFile},
     json::{self, Layout},
     memory::Budget,
     parquet,
@@ -18,6 +19,7 @@ use super::{
     rejects::Rejects,
     typed,
 };
+use crate::stores::{Limits, Location};
 
 /// What work on files has at hand.
 pub(crate) struct Work {
@@ -39,11 +41,11 @@ impl Work {
 /// Which files to read, and how.
 pub(crate) struct Reading<'a> {
     /// A path with `*`, `?`, `[…]` or `**`, or without.
-    pub(crate) path: &'a str,
+    pub(crate) location: &'a Location,
     /// What its flow says besides.
     pub(crate) step: &'a ReadStep,
     /// Where rows that do not fit are written.
-    pub(crate) rejects_path: Option<&'a str>,
+    pub(crate) rejects_location: Option<&'a Location>,
     /// Names the run and the step.
     pub(crate) label: &'a str,
 }
@@ -72,9 +74,12 @@ pub(crate) struct Read {
 
 /// Reads all files that `reading` names, in the order of their names. This
 /// blocks: [`super::Engine::on_files`] is the place for it.
-pub(crate) fn read(files: &Files, reading: &Reading<'_>, work: &Work) -> Result<Read, TableError> {
-    let folders = files;
-    let files = files.matching(reading.path)?;
+pub(crate) fn read(
+    folders: &Files,
+    reading: &Reading<'_>,
+    work: &Work,
+) -> Result<Read, TableError> {
+    let files = sources(folders, reading.location, work)?;
     let format = match reading.step.format {
         Some(format) => format,
         None => common_format(&files)?,
@@ -98,8 +103,8 @@ pub(crate) fn read(files: &Files, reading: &Reading<'_>, work: &Work) -> Result<
     };
     let mut rejects = Rejects::new(reading.step.rejects_max());
     let table = read_as(format, &source, &mut rejects)?;
-    if let Some(path) = reading.rejects_path {
-        rejects.write(folders, path, reading.label, work)?;
+    if let Some(location) = reading.rejects_location {
+        rejects.write(folders, location, reading.label, work)?;
     }
     Ok(Read {
         table,
@@ -107,6 +112,24 @@ pub(crate) fn read(files: &Files, reading: &Reading<'_>, work: &Work) -> Result<
         files: files.len(),
         bytes: files.iter().map(|file| file.bytes).sum(),
     })
+}
+
+/// The files to read, in the order of their names; at least one.
+fn sources(
+    folders: &Files,
+    location: &Location,
+    work: &Work,
+) -> Result<Vec<SourceFile>, TableError> {
+    let limits = Limits {
+        files: FILES_MAX,
+        bytes: unpacked_max(work.budget.table_size()),
+    };
+    let files = match location {
+        Location::Local(path) => return folders.matching(path),
+        Location::Objects(objects) => objects.matching(limits, &work.cancelled)?,
+        Location::Web(web) => vec![web.file(limits, &work.cancelled)?],
+    };
+    Ok(files.into_iter().map(SourceFile::from).collect())
 }
 
 fn read_as(

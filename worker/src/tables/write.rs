@@ -15,14 +15,16 @@ use super::{
     error::Shown,
     excel, parquet, partitions,
     partitions::is_partition_by,
-    publish::{Draft, publish},
-    publish_folder::publish_folder,
+    publish::Draft,
+    publish_elsewhere::{not_written, publish_at, publish_objects},
+    publish_folder::{self, publish_folder},
     read::{Work, compressed_inside, unknown_format},
 };
+use crate::stores::Location;
 
 /// Where a table goes, and how.
 pub(crate) struct Writing<'a> {
-    pub(crate) path: &'a str,
+    pub(crate) location: &'a Location,
     /// What its flow says besides.
     pub(crate) step: &'a WriteStep,
     /// Names the run and the step.
@@ -43,7 +45,7 @@ pub(crate) fn write(
     table: &Table,
     work: &Work,
 ) -> Result<Written, TableError> {
-    let path = writing.path;
+    let path = &*writing.location.shown();
     let format = writing.step.format.or_else(|| Format::of_path(path));
     let format = format.ok_or_else(|| unknown_format(path))?;
     let compression = Compression::of_path(path);
@@ -52,27 +54,63 @@ pub(crate) fn write(
     }
     let partition_by = &writing.step.partition_by;
     if !partition_by.is_empty() {
-        let target = files.target_folder(path)?;
-        let is_ours = |name: &str, is_folder| is_folder && is_partition_by(partition_by, name);
-        let bytes = publish_folder(&target, writing.label, work, is_ours, |folder| {
-            let fill = |part: &Table, draft: &mut Draft<'_>| {
-                write_as(format, writing.step, part, folder, draft, work)
-            };
-            partitions::write(table, partition_by, folder, format.ending(), work, fill)
-        })?;
+        let bytes = write_partitions(files, writing, format, table, work)?;
         return Ok(Written { format, bytes });
     }
     if format == Format::Excel && !path.to_ascii_lowercase().ends_with(".xlsx") {
         let message = format!("`{path}`: a workbook is written as `.xlsx` and nothing else");
         return Err(TableError::refused("unwritable", message));
     }
-    let target = files.target(path)?;
-    let bytes = publish(&target, writing.label, work, |draft| {
+    let (location, label) = (writing.location, writing.label);
+    let folder = match location {
+        Location::Local(path) => files.target(path)?.folder,
+        Location::Objects(objects) => objects.folder().to_owned(),
+        Location::Web(_) => return Err(not_written(path)),
+    };
+    let bytes = publish_at(files, location, label, work, |draft| {
         compressed(draft, compression, |output| {
-            write_as(format, writing.step, table, &target.folder, output, work)
+            write_as(format, writing.step, table, &folder, output, work)
         })
     })?;
     Ok(Written { format, bytes })
+}
+
+/// Spreads `table` over folders, or over objects whose names have the like.
+fn write_partitions(
+    files: &Files,
+    writing: &Writing<'_>,
+    format: Format,
+    table: &Table,
+    work: &Work,
+) -> Result<u64, TableError> {
+    let (step, columns) = (writing.step, &writing.step.partition_by);
+    let ending = format.ending();
+    match writing.location {
+        Location::Local(path) => {
+            let target = files.target_folder(path)?;
+            let is_ours = |name: &str, is_folder| is_folder && is_partition_by(columns, name);
+            publish_folder(&target, writing.label, work, is_ours, |folder| {
+                partitions::write(table, columns, ending, work, |name, part| {
+                    let fill =
+                        |draft: &mut Draft<'_>| write_as(format, step, part, folder, draft, work);
+                    publish_folder::put(folder, name, fill)
+                })
+            })
+        }
+        Location::Objects(objects) => {
+            let is_ours = |name: &str| is_partition_by(columns, name);
+            publish_objects(objects, work, is_ours, |objects| {
+                let folder = objects.folder().to_owned();
+                partitions::write(table, columns, ending, work, |name, part| {
+                    objects.put(name, work, |draft| {
+                        write_as(format, step, part, &folder, draft, work)
+                    })
+                })
+                .map(drop)
+            })
+        }
+        Location::Web(web) => Err(not_written(web.shown())),
+    }
 }
 
 /// Writes `table` as one file. `folder` is on the disk that it goes to.

@@ -34,10 +34,15 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// is noticed although a request may take as long as its step.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
+/// How long the server of a file may be silent in the middle of it.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
 /// The connections of all `http` steps of a worker.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
+    /// For files, which come as they are.
+    pub(super) files: reqwest::Client,
     allow: Arc<AllowList>,
 }
 
@@ -53,33 +58,49 @@ impl Client {
     /// Fails where the system's certificates cannot be read.
     pub(crate) fn new(allow: AllowList) -> Result<Self, ClientError> {
         let allow = Arc::new(allow);
-        let resolver = PermittedAddresses {
+        let resolver = Arc::new(PermittedAddresses {
             allow: Arc::clone(&allow),
+        });
+        let client = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("millstream/", env!("CARGO_PKG_VERSION")))
+                // A proxy would connect on our behalf, past every check.
+                .no_proxy()
+                .redirect(Policy::none())
+                .dns_resolver(Arc::clone(&resolver))
+                .connect_timeout(CONNECT_TIMEOUT)
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .tcp_keepalive(KEEPALIVE)
         };
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("millstream/", env!("CARGO_PKG_VERSION")))
-            // A proxy would connect on our behalf, past every check.
-            .no_proxy()
-            .redirect(Policy::none())
-            .dns_resolver(Arc::new(resolver))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .tcp_keepalive(KEEPALIVE)
-            .build()?;
-        Ok(Self { http, allow })
+        Ok(Self {
+            http: client().build()?,
+            files: client().no_gzip().read_timeout(SILENCE_MAX).build()?,
+            allow,
+        })
     }
 
     /// Sends a request, follows where it is redirected to, and reads the
     /// answer. A status of 400 and above is an error.
     pub(super) async fn exchange(&self, request: Request) -> Result<Answer, StepError> {
+        let (response, request) = self.followed(&self.http, request).await?;
+        read_answer(response, &request).await
+    }
+
+    /// Sends a request and follows where it is redirected to; what answered,
+    /// and the last request.
+    pub(super) async fn followed(
+        &self,
+        http: &reqwest::Client,
+        request: Request,
+    ) -> Result<(Response, Request), StepError> {
         let mut request = request;
         for _ in 0..=REDIRECTS_MAX {
             self.check_literal_address(&request)?;
-            let response = self.send(&request).await?;
+            let response = send(http, &request).await?;
             let location = response.headers().get(LOCATION);
             match request.redirected(response.status(), location)? {
                 Some(next) => request = next,
-                None => return read_answer(response, &request).await,
+                None => return Ok((response, request)),
             }
         }
         let summary = request.summary();
@@ -87,20 +108,6 @@ impl Client {
             "http_redirects",
             format!("{summary} is one redirect too many: {REDIRECTS_MAX} are followed"),
         ))
-    }
-
-    async fn send(&self, request: &Request) -> Result<Response, StepError> {
-        let mut outgoing = self
-            .http
-            .request(request.method.clone(), request.url.clone())
-            .headers(request.headers.clone());
-        if let Some(body) = &request.body {
-            outgoing = outgoing.body(body.clone());
-        }
-        outgoing
-            .send()
-            .await
-            .map_err(|error| transport_failure(request, &error))
     }
 
     /// No resolver is asked for a host that is written as an address.
@@ -116,6 +123,17 @@ impl Client {
         let host = address.to_string();
         Err(forbidden(request, &ForbiddenHost { host }))
     }
+}
+
+async fn send(http: &reqwest::Client, request: &Request) -> Result<Response, StepError> {
+    let mut outgoing = http
+        .request(request.method.clone(), request.url.clone())
+        .headers(request.headers.clone());
+    if let Some(body) = &request.body {
+        outgoing = outgoing.body(body.clone());
+    }
+    let sent = outgoing.send().await;
+    sent.map_err(|error| transport_failure(request, &error))
 }
 
 /// Finds the addresses of a host and leaves out those that may not be
@@ -160,7 +178,7 @@ fn forbidden(request: &Request, why: &ForbiddenHost) -> StepError {
 
 /// What went wrong below HTTP, without the text of the request: that is in
 /// none of the causes, only in the outermost error.
-fn transport_failure(request: &Request, error: &reqwest::Error) -> StepError {
+pub(super) fn transport_failure(request: &Request, error: &reqwest::Error) -> StepError {
     let mut cause: Option<&dyn Error> = error.source();
     let mut deepest = None;
     while let Some(current) = cause {
@@ -181,7 +199,10 @@ fn transport_failure(request: &Request, error: &reqwest::Error) -> StepError {
     StepError::transient("http_transport", format!("{summary} failed: {why}"))
 }
 
-async fn read_answer(mut response: Response, request: &Request) -> Result<Answer, StepError> {
+pub(super) async fn read_answer(
+    mut response: Response,
+    request: &Request,
+) -> Result<Answer, StepError> {
     let status = response.status();
     let refused = status.is_client_error() || status.is_server_error();
     let mut answer = Answer {

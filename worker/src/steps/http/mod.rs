@@ -7,6 +7,7 @@
 mod allow;
 mod answer;
 mod client;
+mod file;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use millstream_shared::flow::{
 
 pub(crate) use allow::AllowList;
 pub(crate) use client::Client;
+pub(crate) use file::{Fetched, WebAddress};
 
 use self::request::Request;
 use super::{StepContext, StepError, StepOutput};

@@ -1,10 +1,6 @@
 //! A table into folders that are named by the values of some of its columns.
 
-use std::{
-    fs::{self, File},
-    path::Path,
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use datafusion::arrow::{
     array::{Array, AsArray, RecordBatch, StringArray, UInt32Array},
@@ -16,12 +12,7 @@ use indexmap::IndexMap;
 
 use super::{NULL, escaped};
 use crate::tables::{
-    Table, TableError,
-    error::Shown,
-    memory::Collector,
-    publish::{Draft, write_whole},
-    read::Work,
-    write::unwritable,
+    Table, TableError, error::Shown, memory::Collector, read::Work, write::unwritable,
 };
 
 /// The most folders that one table is spread over.
@@ -39,15 +30,15 @@ pub(in crate::tables) fn is_partition_by(columns: &[String], name: &str) -> bool
 /// it.
 type Parts = IndexMap<Vec<Option<String>>, Vec<(usize, Vec<u32>)>>;
 
-/// Writes `table` into folders within `folder`, each with one file of this
-/// `ending`, which `fill` fills; how many bytes they have.
+/// Spreads `table` over folders, each with one file of this `ending`. `put`
+/// writes a part of it into the file of this name and says how many bytes that
+/// has; how many bytes they all have.
 pub(in crate::tables) fn write(
     table: &Table,
     columns: &[String],
-    folder: &Path,
     ending: &str,
     work: &Work,
-    fill: impl Fn(&Table, &mut Draft<'_>) -> Result<(), TableError>,
+    mut put: impl FnMut(&str, &Table) -> Result<u64, TableError>,
 ) -> Result<u64, TableError> {
     let places = places(table.schema(), columns)?;
     let rest: Vec<usize> = (0..table.schema().fields().len())
@@ -72,14 +63,8 @@ pub(in crate::tables) fn write(
             format!("{}={value}", escaped(column))
         });
         let inside: Vec<String> = named.collect();
-        let shown = format!("{}/part.{ending}", inside.join("/"));
-        let failed = |error| TableError::io(format!("writing `{shown}`"), error);
-        let place = folder.join(inside.join("/"));
-        fs::create_dir_all(&place).map_err(failed)?;
-        let file = File::create(place.join(format!("part.{ending}"))).map_err(failed)?;
-        write_whole(&file, &shown, |draft| fill(&part.finish(), draft))?;
-        file.sync_all().map_err(failed)?;
-        bytes += file.metadata().map_err(failed)?.len();
+        let name = format!("{}/part.{ending}", inside.join("/"));
+        bytes += put(&name, &part.finish())?;
     }
     Ok(bytes)
 }

@@ -3,24 +3,30 @@
 /// A place between two effects.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(not(debug_assertions), expect(dead_code, reason = "only tests look"))]
-pub(super) struct Point(&'static str);
+pub(crate) struct Point(&'static str);
 
 /// Nothing has begun.
-pub(super) const BEFORE_BEGIN: Point = Point("before_begin");
+pub(crate) const BEFORE_BEGIN: Point = Point("before_begin");
 /// The marker is written, and nothing is committed.
-pub(super) const AFTER_MARKER: Point = Point("after_marker");
+pub(crate) const AFTER_MARKER: Point = Point("after_marker");
 /// Some rows are on their way.
-pub(super) const MID_COPY: Point = Point("mid_copy");
+pub(crate) const MID_COPY: Point = Point("mid_copy");
 /// Everything is done and nothing committed.
-pub(super) const BEFORE_COMMIT: Point = Point("before_commit");
+pub(crate) const BEFORE_COMMIT: Point = Point("before_commit");
+/// Some parts of an object are in its store, and nobody sees it.
+pub(crate) const MID_UPLOAD: Point = Point("mid_upload");
+/// All of an object is in its store, and nobody sees it.
+pub(crate) const BEFORE_APPEARANCE: Point = Point("before_appearance");
+/// Some objects of several are seen.
+pub(crate) const MID_APPEARANCE: Point = Point("mid_appearance");
 /// Everything is committed, and no checkpoint tells.
-pub(super) const AFTER_COMMIT: Point = Point("after_commit");
+pub(crate) const AFTER_COMMIT: Point = Point("after_commit");
 
 /// Ends the process where the variable `MILLSTREAM_FAULT` names this point:
 /// `<point>:<nth>` at its nth time. With `:freeze` behind it the process stops
 /// there instead, until somebody lets it go on. There is none of this in a
 /// release.
-pub(super) fn reach(point: Point) {
+pub(crate) fn reach(point: Point) {
     #[cfg(debug_assertions)]
     reached(point);
     #[cfg(not(debug_assertions))]
