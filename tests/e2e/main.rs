@@ -23,3 +23,4 @@ mod retention;
 mod secrets;
 mod soak;
 mod steps;
+mod stores;

@@ -1,0 +1,193 @@
+//! A server that speaks S3, of a test's own: SeaweedFS.
+
+use std::{
+    fs::File,
+    process::{Command, Stdio},
+};
+
+use object_store::{aws::AmazonS3Builder, client::ClientOptions};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Bucket, program};
+use crate::{SOON, databases::ServerProcess, eventually, redis_node::free_port};
+
+const KEY_ID: &str = "flows";
+const KEY: &str = "canary-of-s3";
+/// May read the bucket `raw`, and nothing else.
+const READER_ID: &str = "reader";
+const READER_KEY: &str = "canary-of-reader";
+
+/// How often a server is started anew that lost one of its ports to somebody.
+const STARTS_MAX: usize = 5;
+
+/// A server in a folder of its own. It has the buckets `raw` and `out`.
+#[derive(Debug)]
+pub struct PrivateS3 {
+    // The server ends before its folder goes.
+    server: ServerProcess,
+    _folder: TempDir,
+    port: u16,
+    /// Where its files show without keys.
+    files_port: u16,
+}
+
+impl PrivateS3 {
+    /// Starts a server, and waits until it answers.
+    ///
+    /// # Panics
+    /// Panics where there is no SeaweedFS.
+    pub async fn start() -> Self {
+        for _ in 0..STARTS_MAX {
+            if let Some(started) = Self::started().await {
+                return started;
+            }
+        }
+        panic!("SeaweedFS has ended {STARTS_MAX} times at its start");
+    }
+
+    async fn started() -> Option<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("millstream-s3-")
+            .tempdir()
+            .unwrap();
+        let identity = |name: &str, key: &str, actions: &[&str]| {
+            json!({ "name": name, "actions": actions,
+                    "credentials": [{ "accessKey": name, "secretKey": key }] })
+        };
+        let config = json!({ "identities": [
+            identity(KEY_ID, KEY, &["Admin", "Read", "List", "Tagging", "Write"]),
+            identity(READER_ID, READER_KEY, &["Read:raw", "List:raw"]),
+        ] });
+        let config_file = folder.path().join("s3.json");
+        std::fs::write(&config_file, config.to_string()).unwrap();
+        let log = File::create(folder.path().join("log")).unwrap();
+        let ports: [u16; 8] = std::array::from_fn(|_| free_port());
+        let mut command = Command::new(program("MILLSTREAM_TEST_WEED", "weed"));
+        command
+            .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"])
+            .args(["-master.volumeSizeLimitMB=512", "-volume.max=20"])
+            .args(["-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"])
+            .arg(format!("-s3.config={}", config_file.display()))
+            .arg(format!("-dir={}", folder.path().display()));
+        for (place, port) in [
+            "master.port",
+            "master.port.grpc",
+            "volume.port",
+            "volume.port.grpc",
+            "filer.port",
+            "filer.port.grpc",
+            "s3.port",
+            "s3.port.grpc",
+        ]
+        .iter()
+        .zip(ports)
+        {
+            command.arg(format!("-{place}={port}"));
+        }
+        let server = command
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("SeaweedFS must be there, `./dev test` gets it: {command:?}: {error}")
+            });
+        let mut started = Self {
+            server: ServerProcess(server),
+            _folder: folder,
+            port: ports[6],
+            files_port: ports[4],
+        };
+        let mut is_running = true;
+        for bucket in ["raw", "out"] {
+            let started = std::cell::RefCell::new(&mut started);
+            is_running = eventually(SOON, "SeaweedFS to make a bucket", || async {
+                let mut started = started.borrow_mut();
+                let has_ended = started.server.0.try_wait().unwrap().is_some();
+                (has_ended || started.make_bucket(bucket).await).then_some(!has_ended)
+            })
+            .await;
+        }
+        let answers = || async {
+            let asked = http().get(started.endpoint()).send().await;
+            asked.is_ok().then_some(())
+        };
+        if is_running {
+            eventually(SOON, "SeaweedFS to speak S3", answers).await;
+        }
+        is_running.then_some(started)
+    }
+
+    async fn make_bucket(&self, name: &str) -> bool {
+        let url = format!("http://127.0.0.1:{}/buckets/{name}/", self.files_port);
+        let made = http().post(url).send().await;
+        made.is_ok_and(|made| made.status().is_success())
+    }
+
+    /// The connection to a bucket, as an administrator would write it.
+    pub fn connection(&self, bucket: &str) -> Value {
+        self.connection_as(bucket, KEY_ID, KEY)
+    }
+
+    /// The same for somebody who may only read `raw`.
+    pub fn reader_connection(&self, bucket: &str) -> Value {
+        self.connection_as(bucket, READER_ID, READER_KEY)
+    }
+
+    /// The same with another key.
+    pub fn connection_as(&self, bucket: &str, id: &str, key: &str) -> Value {
+        json!({
+            "kind": "s3", "bucket": bucket, "endpoint": self.endpoint(),
+            "access_key_id": id, "secret_access_key": key,
+        })
+    }
+
+    /// Its address.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The objects of a bucket.
+    pub fn bucket(&self, name: &str) -> Bucket {
+        let store = AmazonS3Builder::new()
+            .with_bucket_name(name)
+            .with_endpoint(self.endpoint())
+            .with_access_key_id(KEY_ID)
+            .with_secret_access_key(KEY)
+            .with_client_options(ClientOptions::new().with_allow_http(true));
+        Bucket(Box::new(store.build().unwrap()))
+    }
+
+    /// How many uploads to a bucket have begun and neither ended nor been taken
+    /// back.
+    pub async fn open_uploads(&self, bucket: &str) -> usize {
+        let url = format!(
+            "http://127.0.0.1:{}/buckets/{bucket}/.uploads/",
+            self.files_port
+        );
+        let request = http().get(url).header("accept", "application/json");
+        let answer = request.send().await.unwrap();
+        if answer.status() == 404 {
+            return 0;
+        }
+        let listed: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        listed["Entries"].as_array().map_or(0, Vec::len)
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.server.0.kill().unwrap();
+        self.server.0.wait().unwrap();
+    }
+}
+
+fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
