@@ -96,7 +96,7 @@ async fn a_damaged_object_is_told_from_a_store_that_is_gone() {
     let (place, mut s3) = Place::with_s3(1).await;
     let bucket = s3.bucket("raw");
     bucket.put("a.parquet", "PAR1 and so on PAR1").await;
-    bucket.put("a.csv.gz", "no gzip").await;
+    bucket.put("a.csv.gz", "a\n1\n2\nthis is no gzip\n").await;
     bucket.put("bad.csv", "a\n1\nx\n").await;
     let run = async |step: &str| place.run("damaged", &[step]).await;
     for (file, message) in [

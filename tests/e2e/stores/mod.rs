@@ -4,6 +4,7 @@
 mod azure;
 mod crash;
 mod errors;
+mod gcs;
 mod s3;
 mod web;
 

@@ -62,7 +62,8 @@ async fn files_are_read_from_servers_of_all_kinds() {
     );
     assert_eq!(read(&place, &web.url("/moved.csv")).await, Ok(100_000));
     web.put("/empty.csv", Serving::Ranges, "");
-    assert_eq!(read(&place, &web.url("/empty.csv")).await, Ok(0));
+    let error = read(&place, &web.url("/empty.csv")).await.unwrap_err();
+    assert_eq!(error["code"], "bad_header", "{error}");
 }
 
 #[tokio::test]

@@ -38,7 +38,11 @@ impl PrivateAzure {
             .unwrap();
         let port = free_port();
         let log = File::create(folder.path().join("log")).unwrap();
-        let azurite = program("MILLSTREAM_TEST_AZURITE", "azurite-blob");
+        let azurite = program(
+            "MILLSTREAM_TEST_AZURITE",
+            "azurite-",
+            "node_modules/.bin/azurite-blob",
+        );
         let server = Command::new(&azurite)
             .args(["--silent", "--inMemoryPersistence", "--skipApiVersionCheck"])
             .args(["--disableTelemetry", "--blobHost", "127.0.0.1"])

