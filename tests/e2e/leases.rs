@@ -272,13 +272,16 @@ steps:
     assert!(began.elapsed() < Duration::from_secs(15));
 }
 
-/// A step that takes a table and pauses before its next attempt finds the table
-/// made again when the run goes on: it fails for the same reason as before, not
-/// for want of the table.
+/// A step that takes rows and pauses before its next attempt finds them made
+/// again when the run goes on: it fails for the same reason as before, not for
+/// want of the rows.
 #[tokio::test]
-async fn a_table_is_there_again_after_a_pause() {
+async fn rows_are_there_again_after_a_pause() {
     let service = Service::start(Setup {
-        worker: &[("MILLSTREAM_TABLES_MEMORY", "1MiB")],
+        worker: &[
+            ("MILLSTREAM_MEMORY", "1MiB"),
+            ("MILLSTREAM_SPILL_SIZE", "1MiB"),
+        ],
         ..Setup::default()
     })
     .await;

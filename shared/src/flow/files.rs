@@ -139,6 +139,12 @@ impl Format {
         matches!(self, Self::Csv | Self::Json | Self::Ndjson)
     }
 
+    /// Whether its files hold texts that stand for values, rather than values
+    /// with types of their own.
+    pub fn has_texts(self) -> bool {
+        !matches!(self, Self::Parquet | Self::Arrow)
+    }
+
     /// The ending of its files, without the dot.
     pub fn ending(self) -> &'static str {
         match self {

@@ -44,6 +44,13 @@ pub fn tables_of(step: &Step, steps: &[Step]) -> BTreeSet<StepId> {
     found
 }
 
+/// Whether `step` waits for another one not only for its table: it is among its
+/// `needs`, or named in a template.
+pub(super) fn waits_for_more_than_table(step: &Step, other: &StepId, steps: &[Step]) -> bool {
+    let known = Known::of(steps);
+    known.needed_by(step).contains(other) || known.named_by(step).contains(other)
+}
+
 /// Steps that wait for one another in a circle: each waits for the next, and the
 /// last for the first. No step is in two of the circles.
 pub(super) fn cycles(upstream: &IndexMap<StepId, BTreeSet<StepId>>) -> Vec<Vec<StepId>> {

@@ -17,6 +17,7 @@ pub mod secrets;
 mod sql;
 mod statements;
 pub mod step;
+pub mod streams;
 mod texts;
 mod validate;
 

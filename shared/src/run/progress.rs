@@ -16,6 +16,8 @@ pub struct Progress {
     waits_for: IndexMap<StepId, BTreeSet<StepId>>,
     ended: HashMap<StepId, StepState>,
     running: HashSet<StepId>,
+    /// For each step that is making rows, the step that can take them already.
+    flowing: HashMap<StepId, StepId>,
 }
 
 /// For each of `steps` and of the steps that handle their errors, which ones
@@ -53,33 +55,55 @@ impl Progress {
             waits_for,
             ended: HashMap::new(),
             running: HashSet::new(),
+            flowing: HashMap::new(),
         }
     }
 
     /// The steps that may start now, in the order of the flow's text.
     pub fn startable(&self) -> Vec<StepId> {
         let may_start = |(step, upstream): &(&StepId, &BTreeSet<StepId>)| {
+            let is_there = |before: &StepId| {
+                self.ended.contains_key(before) || self.flowing.get(before) == Some(*step)
+            };
             !self.running.contains(*step)
                 && !self.ended.contains_key(*step)
-                && upstream.iter().all(|step| self.ended.contains_key(step))
+                && upstream.iter().all(is_there)
         };
         let startable = self.waits_for.iter().filter(may_start);
         startable.map(|(step, _)| step.clone()).collect()
     }
 
-    /// Notes that a step was started.
+    /// Notes that a step was started. It takes what flows to it.
     pub fn start(&mut self, step: StepId) {
+        self.flowing.retain(|_, taker| *taker != step);
         self.running.insert(step);
+    }
+
+    /// Notes that a step is making rows, which `taker` can take from now on.
+    pub fn flow(&mut self, step: StepId, taker: StepId) {
+        self.flowing.insert(step, taker);
+    }
+
+    /// Whether a step is being executed.
+    pub fn is_running(&self, step: &StepId) -> bool {
+        self.running.contains(step)
+    }
+
+    /// Notes that a step which has ended is to be started again.
+    pub fn reopen(&mut self, step: &StepId) {
+        self.ended.remove(step);
     }
 
     /// Notes that a step was started and is to be started again.
     pub fn pause(&mut self, step: &StepId) {
         self.running.remove(step);
+        self.flowing.remove(step);
     }
 
     /// Notes how a step ended, now or before a crash.
     pub fn end(&mut self, step: StepId, state: StepState) {
         self.running.remove(&step);
+        self.flowing.remove(&step);
         self.ended.insert(step, state);
     }
 
@@ -123,6 +147,21 @@ mod tests {
         assert_eq!(progress.startable(), [id("b")], "c waits for b");
         progress.end(id("b"), StepState::Failed);
         assert_eq!(progress.startable(), [id("c")]);
+    }
+
+    #[test]
+    fn a_step_that_takes_rows_starts_while_they_are_made() {
+        let mut progress = diamond();
+        progress.start(id("a"));
+        progress.flow(id("a"), id("c"));
+        assert_eq!(progress.startable(), [id("b")], "c waits for b");
+        progress.end(id("b"), StepState::Succeeded);
+        assert_eq!(progress.startable(), [id("c")]);
+        progress.start(id("c"));
+        progress.pause(&id("c"));
+        assert!(progress.startable().is_empty(), "the rows are taken");
+        progress.pause(&id("a"));
+        assert_eq!(progress.startable(), [id("a")]);
     }
 
     #[test]

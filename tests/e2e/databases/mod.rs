@@ -4,6 +4,7 @@
 mod crash;
 mod errors;
 mod modes;
+mod streams;
 mod values;
 
 use std::{fs, time::Duration};

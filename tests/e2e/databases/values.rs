@@ -209,12 +209,13 @@ async fn an_answer_without_end_is_cut_off_at_the_memory_for_tables() {
         1,
         &[
             ("MILLSTREAM_SECRETS_KEY", super::SECRETS_KEY),
-            ("MILLSTREAM_TABLE_SIZE", "1MiB"),
+            ("MILLSTREAM_MEMORY", "1MiB"),
+            ("MILLSTREAM_SPILL_SIZE", "1MiB"),
         ],
     )
     .await;
     place.database.run("create table t (n integer)").await;
     let step = "{ id: last, query: { connection: db, sql: 'with recursive n (i) as (select 1 union all select i + 1 from n) select i from n' } }";
     let error = place.run("endless", &[step]).await.unwrap_err();
-    assert_eq!(error["code"], "table_too_large", "{error}");
+    assert_eq!(error["code"], "memory_full", "{error}");
 }

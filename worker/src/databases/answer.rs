@@ -121,7 +121,7 @@ impl<'e> Answer<'e> {
         self.flush()?;
         let table = self.table.take();
         let table = table.expect("flushing has made it");
-        Ok(table.finish())
+        Ok(table.finish()?)
     }
 
     fn flush(&mut self) -> Result<(), DatabaseError> {

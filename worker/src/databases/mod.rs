@@ -30,7 +30,7 @@ pub(crate) use marker::{Change, Marker};
 use crate::{
     connections::Connections,
     fault,
-    tables::{Engine, Files, Table},
+    tables::{Engine, Feed, Files, Table},
 };
 use session::{Load, Statement};
 
@@ -92,16 +92,16 @@ impl Databases {
         &self,
         marker: Marker,
         step: &LoadStep,
-        from: &Table,
+        from: &Feed,
         files: &Files,
-    ) -> Result<Change, DatabaseError> {
+    ) -> Result<(Change, u64), DatabaseError> {
         names::refuse_own(&step.table)?;
-        let load = Load::new(marker, step, from)?;
+        let load = Load::new(marker, step, from).await?;
         let connection = self.connections.named(&step.connection).await?;
         let loading = async {
             match &connection {
                 Connection::Postgres(server) => {
-                    names::fit_postgres(&step.table, from.columns())?;
+                    names::fit_postgres(&step.table, load.names().iter().map(String::as_str))?;
                     let session = postgres::Postgres::connect(server, self.around).await?;
                     session::load(session, &load).await
                 }
@@ -116,9 +116,10 @@ impl Databases {
                 other => Err(unavailable(other)),
             }
         };
-        loading
-            .await
-            .map_err(|error| error.without(&connection.secret_values()))
+        let change = loading.await;
+        let change = change.map_err(|error| error.without(&connection.secret_values()))?;
+        let (_, bytes) = load.taken().await;
+        Ok((change, bytes))
     }
 
     /// Executes a statement, once for each marker.

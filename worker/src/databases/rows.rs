@@ -7,7 +7,7 @@ use datafusion::arrow::{
     compute::cast,
     datatypes::{
         DataType, Date32Type, Date64Type, Decimal128Type, FieldRef, Float16Type, Float32Type,
-        Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType,
+        Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, SchemaRef, Time32MillisecondType,
         Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimeUnit,
         TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
         TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
@@ -20,11 +20,10 @@ use super::{
     error::{DatabaseError, Place},
     kind::Kind,
 };
-use crate::tables::Table;
 
-/// The names of a table's columns and what they hold.
-pub(super) fn columns(table: &Table) -> Result<Vec<(String, Kind)>, DatabaseError> {
-    let fields = table.schema().fields();
+/// The names of the columns of rows and what they hold.
+pub(super) fn columns(schema: &SchemaRef) -> Result<Vec<(String, Kind)>, DatabaseError> {
+    let fields = schema.fields();
     if fields.is_empty() {
         let message = "the table has no columns, so there is nothing to load";
         return Err(DatabaseError::refused("no_columns", message));
@@ -43,26 +42,35 @@ pub(super) fn columns(table: &Table) -> Result<Vec<(String, Kind)>, DatabaseErro
     fields.iter().map(column).collect()
 }
 
-/// Fails where a key has no value: it would be told apart from every other.
-pub(super) fn check_keys(table: &Table, keys: &[String]) -> Result<(), DatabaseError> {
-    for key in keys {
-        let Ok(index) = table.schema().index_of(key) else {
+/// Where the keys stand among the columns.
+pub(super) fn key_places(schema: &SchemaRef, keys: &[String]) -> Result<Vec<usize>, DatabaseError> {
+    let place = |key: &String| {
+        schema.index_of(key).map_err(|_| {
             let message = format!("the table has no column `{key}`, which `keys` names");
-            return Err(DatabaseError::refused("unknown_column", message));
-        };
-        let mut first = 0;
-        for batch in table.batches() {
-            let column = batch.column(index);
-            if column.logical_null_count() > 0 {
-                let nulls = column.logical_nulls();
-                let row = nulls.and_then(|nulls| nulls.iter().position(|is_there| !is_there));
-                let place = Place {
-                    column: key,
-                    row: first + row.unwrap_or_default() as u64 + 1,
-                };
-                return Err(DatabaseError::value("no_key", place, "a key has no value"));
-            }
-            first += batch.num_rows() as u64;
+            DatabaseError::refused("unknown_column", message)
+        })
+    };
+    keys.iter().map(place).collect()
+}
+
+/// Fails where a key has no value: it would be told apart from every other. The
+/// batch comes behind so many rows.
+pub(super) fn check_keys(
+    batch: &RecordBatch,
+    places: &[usize],
+    before: u64,
+) -> Result<(), DatabaseError> {
+    for place in places {
+        let column = batch.column(*place);
+        if column.logical_null_count() > 0 {
+            let nulls = column.logical_nulls();
+            let row = nulls.and_then(|nulls| nulls.iter().position(|is_there| !is_there));
+            let schema = batch.schema();
+            let place = Place {
+                column: schema.field(*place).name(),
+                row: before + row.unwrap_or_default() as u64 + 1,
+            };
+            return Err(DatabaseError::value("no_key", place, "a key has no value"));
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 
 use millstream_shared::flow::step::{LoadMode, LoadStep};
 use serde_json::Value;
+use tokio::sync::Mutex;
 
 use super::{
     error::DatabaseError,
@@ -10,9 +11,9 @@ use super::{
     kind::Kind,
     marker::{Change, Marker},
     names::{TableName, quoted},
-    rows,
+    rows::{self, Rows},
 };
-use crate::tables::Table;
+use crate::tables::{Feed, FeedReader};
 
 /// A table to bring into a database.
 pub(crate) struct Load<'a> {
@@ -21,27 +22,51 @@ pub(crate) struct Load<'a> {
     pub(super) mode: LoadMode,
     pub(super) keys: &'a [String],
     pub(super) is_made: bool,
-    pub(super) from: &'a Table,
     pub(super) columns: Vec<(String, Kind)>,
+    key_places: Vec<usize>,
+    /// Read once: by the one transaction that brings the rows there.
+    reader: Mutex<FeedReader>,
 }
 
 impl<'a> Load<'a> {
-    /// A load whose table can be loaded at all.
-    pub(super) fn new(
+    /// A load of columns that can be loaded at all, of which the first rows are
+    /// there: no transaction is open while they are only being made.
+    pub(super) async fn new(
         marker: Marker,
         step: &'a LoadStep,
-        from: &'a Table,
+        from: &Feed,
     ) -> Result<Self, DatabaseError> {
-        rows::check_keys(from, &step.keys)?;
+        let key_places = rows::key_places(from.schema(), &step.keys)?;
+        let columns = rows::columns(from.schema())?;
+        let mut reader = from.open()?;
+        reader.wait().await?;
         Ok(Self {
+            key_places,
+            columns,
+            reader: Mutex::new(reader),
             marker,
             table: TableName::of(&step.table),
             mode: step.mode,
             keys: &step.keys,
             is_made: step.create,
-            columns: rows::columns(from)?,
-            from,
         })
+    }
+
+    /// The next rows, and how many came before.
+    pub(super) async fn next(&self) -> Result<Option<(Rows, u64)>, DatabaseError> {
+        let mut reader = self.reader.lock().await;
+        let before = reader.rows();
+        let Some(batch) = reader.next_made().await.transpose()? else {
+            return Ok(None);
+        };
+        rows::check_keys(&batch, &self.key_places, before)?;
+        Ok(Some((Rows::of(&batch)?, before)))
+    }
+
+    /// How many rows have been taken, and how many bytes they have.
+    pub(super) async fn taken(&self) -> (u64, u64) {
+        let reader = self.reader.lock().await;
+        (reader.rows(), reader.bytes())
     }
 
     /// The names of its columns.
@@ -71,8 +96,8 @@ impl Load<'_> {
     }
 
     /// The change of an upsert that found so many of its rows there.
-    pub(super) fn upserted(&self, known: u64) -> Change {
-        let rows = self.from.rows();
+    pub(super) async fn upserted(&self, known: u64) -> Change {
+        let (rows, _) = self.taken().await;
         Change {
             rows,
             inserted: Some(rows.saturating_sub(known)),
@@ -238,13 +263,13 @@ pub(super) async fn load<S: Session>(
     if !S::DEFINITIONS_COMMIT && load.is_made {
         session.make_table(load).await?;
     }
-    let rows = load.from.rows();
     let change = match load.mode {
         LoadMode::Append | LoadMode::Replace => {
             if load.mode == LoadMode::Replace {
                 session.clear(load).await?;
             }
             session.append(load).await?;
+            let (rows, _) = load.taken().await;
             Change {
                 rows,
                 inserted: Some(rows),

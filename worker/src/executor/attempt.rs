@@ -18,6 +18,7 @@ use crate::{
     Shared,
     mask::Mask,
     steps::{self, StepContext, StepError, StepOutput},
+    tables::TableError,
 };
 
 /// How large the value of a step may be, in bytes of JSON: it is kept in
@@ -115,6 +116,12 @@ fn within_limits(output: StepOutput) -> Result<StepOutput, StepError> {
 }
 
 impl Attempted {
+    /// Whether it ended because the step whose rows it took has stopped.
+    pub(super) fn is_interrupted(&self) -> bool {
+        let error = self.result.as_ref().err();
+        error.is_some_and(|error| error.code == TableError::INTERRUPTED)
+    }
+
     /// What is kept of the step, if this was its last attempt.
     pub(super) fn record(&self, step: &Step) -> StepRecord {
         let output = self.result.as_ref().ok();

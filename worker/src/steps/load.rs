@@ -9,17 +9,17 @@ use crate::databases::{Change, Marker};
 /// Brings the table there, in one transaction with a marker, so that a repeat
 /// after a crash finds it done.
 pub(crate) async fn load(step: &LoadStep, context: &StepContext) -> Result<StepOutput, StepError> {
-    let table = context.table(&step.from)?;
+    let feed = context.feed(&step.from)?;
     let services = &context.services;
     let loading = services
         .databases
-        .load(context.marker(), step, table, &services.files);
-    let change = until_cancelled(context, loading).await?;
+        .load(context.marker(), step, feed, &services.files);
+    let (change, bytes) = until_cancelled(context, loading).await?;
     Ok(StepOutput {
         value: value(change),
         rows: Some(change.rows),
-        rows_in: Some(table.rows()),
-        bytes: Some(table.bytes()),
+        rows_in: Some(change.rows),
+        bytes: Some(bytes),
         table: None,
     })
 }

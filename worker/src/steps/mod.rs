@@ -22,6 +22,7 @@ use millstream_shared::{
     store::Store,
 };
 use serde_json::Value;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
     databases::Databases,
     mask::Mask,
     stores::Stores,
-    tables::{self, Table},
+    tables::{self, Feed, Flow, Table},
     work_folder::WorkFolder,
 };
 
@@ -46,19 +47,52 @@ pub(crate) struct StepContext {
     pub(crate) scope: Scope,
     /// Hides secrets in what it says. What comes to know further ones adds them.
     pub(crate) mask: Mask,
-    /// Tables of the steps upstream.
-    pub(crate) tables: HashMap<StepId, Table>,
+    /// What the steps upstream made, or are making.
+    pub(crate) feeds: HashMap<StepId, Feed>,
+    /// Where to offer the rows that it makes, for a step that takes them while
+    /// they are made. None: they become a table.
+    pub(crate) offer: Option<Offer>,
     /// Cancelled when the step should give up: cancelled run, lost lease.
     pub(crate) cancelled: CancellationToken,
     pub(crate) services: Arc<Services>,
 }
 
 impl StepContext {
-    /// The table of a step upstream.
-    pub(crate) fn table(&self, step: &StepId) -> Result<&Table, StepError> {
-        self.tables.get(step).ok_or_else(|| {
+    /// The rows of a step upstream.
+    pub(crate) fn feed(&self, step: &StepId) -> Result<&Feed, StepError> {
+        self.feeds.get(step).ok_or_else(|| {
             StepError::permanent("no_table", format!("step `{step}` has handed on no table"))
         })
+    }
+
+    /// The table of a step upstream, which nobody else takes while it is made.
+    pub(crate) fn table(&self, step: &StepId) -> Result<&Table, StepError> {
+        match self.feed(step)? {
+            Feed::Table(table) => Ok(table),
+            Feed::Flow(_) => {
+                let message = format!("the rows of step `{step}` are no table");
+                Err(StepError::permanent("no_table", message))
+            }
+        }
+    }
+}
+
+/// Tells whoever carries the run through that a step makes rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    step: StepId,
+    offers: mpsc::UnboundedSender<(StepId, Flow)>,
+}
+
+impl Offer {
+    /// Offers of a step go there.
+    pub(crate) fn new(step: StepId, offers: mpsc::UnboundedSender<(StepId, Flow)>) -> Self {
+        Self { step, offers }
+    }
+
+    fn make(&self, flow: Flow) {
+        // Without anybody to take it, the flow ends at once.
+        let _ = self.offers.send((self.step.clone(), flow));
     }
 }
 
@@ -71,7 +105,7 @@ pub(crate) struct Services {
     /// Works on tables.
     pub(crate) tables: tables::Engine,
     /// The local folders that steps may touch.
-    pub(crate) files: tables::Files,
+    pub(crate) files: Arc<tables::Files>,
     /// Where files lie that are not on this machine.
     pub(crate) stores: Stores,
     /// Last, so that whatever uses it is gone before it is removed.
@@ -93,7 +127,7 @@ impl Services {
             commands: config.commands.clone(),
             databases: Databases::new(connections, config.database_lock_wait),
             tables: tables::Engine::new(&config.tables, &work_folder.spill())?,
-            files: tables::Files::new(&config.tables.files)?,
+            files: Arc::new(tables::Files::new(&config.tables.files)?),
             work_folder,
         })
     }

@@ -15,9 +15,10 @@ pub(crate) async fn write(
     step: &WriteStep,
     context: &StepContext,
 ) -> Result<StepOutput, StepError> {
-    let location = located(&step.path, step.connection.as_ref(), context).await?;
-    let table = context.table(&step.from)?.clone();
-    let rows = table.rows();
+    let stop = context.cancelled.child_token();
+    let _stop_when_dropped = stop.clone().drop_guard();
+    let location = located(&step.path, step.connection.as_ref(), context, &stop).await?;
+    let feed = context.feed(&step.from)?.clone();
     let step = step.clone();
     let label = format!("{}-{}", context.run, context.step);
     let services = context.services.clone();
@@ -28,13 +29,13 @@ pub(crate) async fn write(
             step: &step,
             label: &label,
         };
-        tables::write(&services.files, &writing, &table, work)
+        tables::write(&services.files, &writing, &feed, work)
     });
     let written = until_cancelled(context, writing).await?;
     Ok(StepOutput {
         value: json!({ "path": shown, "format": written.format, "bytes": written.bytes }),
-        rows: Some(rows),
-        rows_in: Some(rows),
+        rows: Some(written.rows),
+        rows_in: Some(written.rows),
         bytes: Some(written.bytes),
         table: None,
     })

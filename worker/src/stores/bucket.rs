@@ -172,6 +172,8 @@ pub(crate) struct Objects {
     pub(super) runtime: Handle,
     /// Where files are kept on disk for a while.
     pub(super) folder: PathBuf,
+    /// Cancelled when nobody wants them any more.
+    pub(super) cancelled: CancellationToken,
 }
 
 impl Objects {
@@ -187,12 +189,8 @@ impl Objects {
 
     /// Those that the name or pattern means, in the order of their names; at
     /// least one.
-    pub(crate) fn matching(
-        &self,
-        limits: Limits,
-        cancelled: &CancellationToken,
-    ) -> Result<Vec<RemoteFile>, StoreError> {
-        let waiting = self.waiting(cancelled);
+    pub(crate) fn matching(&self, limits: Limits) -> Result<Vec<RemoteFile>, StoreError> {
+        let waiting = self.waiting();
         let found = if place::is_pattern(&self.key) {
             waiting.on(self.found(limits.files))?
         } else {
@@ -236,28 +234,21 @@ impl Objects {
 
     /// A way to write the object of this name, which appears only when all of
     /// it is there.
-    pub(crate) fn upload(&self, cancelled: &CancellationToken) -> Result<Upload, StoreError> {
+    pub(crate) fn upload(&self) -> Result<Upload, StoreError> {
         let bucket = Arc::clone(&self.bucket);
-        Ok(Upload::new(bucket, self.name()?, self.waiting(cancelled)))
+        Ok(Upload::new(bucket, self.name()?, self.waiting()))
     }
 
     /// The same for an object below this name.
-    pub(crate) fn upload_below(
-        &self,
-        inside: &str,
-        cancelled: &CancellationToken,
-    ) -> Result<Upload, StoreError> {
-        self.below(inside).upload(cancelled)
+    pub(crate) fn upload_below(&self, inside: &str) -> Result<Upload, StoreError> {
+        self.below(inside).upload()
     }
 
     /// The names of the objects below this one, without it.
-    pub(crate) fn names_below(
-        &self,
-        cancelled: &CancellationToken,
-    ) -> Result<Vec<String>, StoreError> {
+    pub(crate) fn names_below(&self) -> Result<Vec<String>, StoreError> {
         let prefix = self.name()?;
         let all = self.bucket.objects(prefix.as_ref(), |_| true, LISTED_MAX);
-        let all = self.waiting(cancelled).on(all)?;
+        let all = self.waiting().on(all)?;
         let start = format!("{prefix}/");
         let name = |object: &ObjectMeta| {
             let name = object.location.as_ref().strip_prefix(&start);
@@ -267,11 +258,7 @@ impl Objects {
     }
 
     /// Removes objects below this name.
-    pub(crate) fn remove_below(
-        &self,
-        names: &[String],
-        cancelled: &CancellationToken,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn remove_below(&self, names: &[String]) -> Result<(), StoreError> {
         let keys = names.iter().map(|name| self.below(name).name());
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let failed = |error| self.bucket.failed("replacing", &self.key, &error);
@@ -287,7 +274,7 @@ impl Objects {
                 }
             }
         };
-        self.waiting(cancelled).on(removing)
+        self.waiting().on(removing)
     }
 
     /// As a set of objects below a name: it may end with a slash.
@@ -305,10 +292,10 @@ impl Objects {
         }
     }
 
-    fn waiting(&self, cancelled: &CancellationToken) -> Waiting {
+    fn waiting(&self) -> Waiting {
         Waiting {
             runtime: self.runtime.clone(),
-            cancelled: cancelled.clone(),
+            cancelled: self.cancelled.clone(),
         }
     }
 

@@ -27,6 +27,7 @@ use millstream_shared::{
     id::ConnectionName,
 };
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 pub(crate) use bucket::Objects;
@@ -87,18 +88,19 @@ impl Stores {
     }
 
     /// Where the files lie that a step names by `path` and `connection`. The
-    /// secrets of the connection are hidden by `mask` from then on.
+    /// secrets of the connection are hidden by `mask` from then on. What is done
+    /// there ends when it is `cancelled`.
     pub(crate) async fn locate(
         &self,
         path: &str,
         connection: Option<&ConnectionName>,
-        mask: &Mask,
+        (mask, cancelled): (&Mask, &CancellationToken),
     ) -> Result<Location, StoreError> {
         let place = place::of_path(path)
             .map_err(|error| StoreError::refused("file_refused", error.to_string()))?;
         let (name, connection) = match (place, connection) {
             (Place::Relative(path), None) => return Ok(Location::Local(path.to_owned())),
-            (Place::Web(url), None) => return Ok(Location::Web(self.web(url.to_owned(), None))),
+            (Place::Web(url), None) => return Ok(Location::Web(self.web(url, None, cancelled))),
             (Place::Object { store, bucket, .. }, None) => self.leading_to(store, bucket).await?,
             (_, Some(name)) => (name.to_string(), self.connections.named(name).await?),
         };
@@ -111,15 +113,17 @@ impl Stores {
                     let message = format!("the connection `{name}` does not lead to `{path}`");
                     return Err(StoreError::refused("wrong_connection", message));
                 }
-                self.objects(key, name, &connection)
+                self.objects(key, name, &connection, cancelled)
             }
             (Place::Relative(path), Connection::Http(service)) => {
                 let base = service.url.trim_end_matches('/');
                 let url = format!("{base}/{}", path.trim_start_matches('/'));
-                self.service(&name, service, &url)
+                self.service(&name, service, &url, cancelled)
             }
-            (Place::Web(url), Connection::Http(service)) => self.service(&name, service, url),
-            (Place::Relative(path), _) => self.objects(path, name, &connection),
+            (Place::Web(url), Connection::Http(service)) => {
+                self.service(&name, service, url, cancelled)
+            }
+            (Place::Relative(path), _) => self.objects(path, name, &connection, cancelled),
             (Place::Web(_), _) => {
                 let message = format!("the connection `{name}` does not lead to `{path}`");
                 Err(StoreError::refused("wrong_connection", message))
@@ -165,6 +169,7 @@ impl Stores {
         key: &str,
         name: String,
         connection: &Connection,
+        cancelled: &CancellationToken,
     ) -> Result<Location, StoreError> {
         let store = connect::store(connection)?;
         let scheme = match connection {
@@ -182,6 +187,7 @@ impl Stores {
             key: key.to_owned(),
             runtime: self.runtime.clone(),
             folder: self.folder.clone(),
+            cancelled: cancelled.clone(),
         }))
     }
 
@@ -192,6 +198,7 @@ impl Stores {
         name: &str,
         service: &HttpService,
         url: &str,
+        cancelled: &CancellationToken,
     ) -> Result<Location, StoreError> {
         if !is_below(url, &service.url) {
             let (url, base) = (place::without_query(url), &service.url);
@@ -210,15 +217,17 @@ impl Stores {
             }),
             _ => None,
         };
-        Ok(Location::Web(self.web(url.to_owned(), auth)))
+        Ok(Location::Web(self.web(url, auth, cancelled)))
     }
 
-    fn web(&self, url: String, auth: Option<HttpAuth>) -> Web {
+    fn web(&self, url: &str, auth: Option<HttpAuth>, cancelled: &CancellationToken) -> Web {
+        let url = url.to_owned();
         Web {
             client: self.http.clone(),
             address: WebAddress { url, auth },
             runtime: self.runtime.clone(),
             folder: self.folder.clone(),
+            cancelled: cancelled.clone(),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream};
+use millstream_shared::byte_size::ByteSize;
 use object_store::{ObjectMeta, coalesce_ranges};
 use tempfile::NamedTempFile;
 
@@ -31,8 +32,8 @@ const GAP_BYTES: u64 = 256 << 10;
 pub(crate) struct Limits {
     /// Files of one pattern.
     pub(crate) files: usize,
-    /// Bytes of one file that has to be kept on disk.
-    pub(crate) bytes: u64,
+    /// What one file may take that has to be kept on disk.
+    pub(crate) disk: ByteSize,
 }
 
 /// What a file is read from. It is asked for pieces, each of which must be of
@@ -207,13 +208,13 @@ impl RemoteFile {
 
 /// Fails where a file is larger than what may be kept on disk.
 pub(super) fn check_size(shown: &str, bytes: u64, limits: Limits) -> Result<(), StoreError> {
-    if bytes <= limits.bytes {
+    if bytes <= limits.disk.bytes() {
         return Ok(());
     }
-    let limit = limits.bytes;
+    let limit = limits.disk;
     let message = format!(
-        "`{shown}` has to be kept in the work folder and is larger than {limit} bytes, 16 times \
-         what --table-size allows to a table"
+        "`{shown}` has to be kept in the work folder and is larger than the {limit} that \
+         --spill-size allows"
     );
     Err(StoreError::refused("file_too_large", message))
 }

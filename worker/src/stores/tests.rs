@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use millstream_shared::byte_size::ByteSize;
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -55,15 +56,16 @@ impl Place {
             key: key.to_owned(),
             runtime: self.runtime.handle().clone(),
             folder: self.folder.path().to_owned(),
+            cancelled: self.cancelled.clone(),
         }
     }
 
     fn matching(&self, key: &str) -> Result<Vec<RemoteFile>, StoreError> {
         let limits = Limits {
             files: 3,
-            bytes: 64 << 20,
+            disk: ByteSize::of(64 << 20),
         };
-        self.at(key).matching(limits, &self.cancelled)
+        self.at(key).matching(limits)
     }
 
     fn names(&self, key: &str) -> Vec<String> {
@@ -204,13 +206,13 @@ fn an_object_appears_when_all_of_it_is_there() {
     let bytes = large();
     for (key, bytes) in [("large", &bytes[..]), ("small", b"x"), ("empty", b"")] {
         place.put(key, "old");
-        let mut upload = place.at(key).upload(&place.cancelled).unwrap();
+        let mut upload = place.at(key).upload().unwrap();
         upload.write_all(bytes).unwrap();
         assert_eq!(place.bytes(key).unwrap(), b"old");
         assert_eq!(upload.appear().unwrap(), bytes.len() as u64);
         assert!(place.bytes(key).unwrap() == bytes, "{key}");
     }
-    let mut dropped = place.at("other").upload(&place.cancelled).unwrap();
+    let mut dropped = place.at("other").upload().unwrap();
     dropped.write_all(&bytes).unwrap();
     drop(dropped);
     assert!(place.bytes("other").is_none());
@@ -221,7 +223,7 @@ fn cancelled_work_ends_at_once() {
     let place = Place::new();
     place.put("large", large());
     let file = place.matching("large").unwrap().remove(0);
-    let mut upload = place.at("other").upload(&place.cancelled).unwrap();
+    let mut upload = place.at("other").upload().unwrap();
     place.cancelled.cancel();
     assert!(file.stream().unwrap().read_to_end(&mut Vec::new()).is_err());
     assert_eq!(file.failure().unwrap().code, StoreError::CANCELLED);

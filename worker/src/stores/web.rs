@@ -38,6 +38,8 @@ pub(crate) struct Web {
     pub(super) runtime: Handle,
     /// Where a file is kept on disk.
     pub(super) folder: PathBuf,
+    /// Cancelled when nobody wants it any more.
+    pub(super) cancelled: CancellationToken,
 }
 
 /// A file whose server gives ranges.
@@ -62,14 +64,10 @@ impl Web {
     }
 
     /// The file, of which no byte has been read yet, or all of them.
-    pub(crate) fn file(
-        &self,
-        limits: Limits,
-        cancelled: &CancellationToken,
-    ) -> Result<RemoteFile, StoreError> {
+    pub(crate) fn file(&self, limits: Limits) -> Result<RemoteFile, StoreError> {
         let waiting = Waiting {
             runtime: self.runtime.clone(),
-            cancelled: cancelled.clone(),
+            cancelled: self.cancelled.clone(),
         };
         let (state, kept) = waiting.on(self.found(limits))?;
         let source = Source::Web(WebFile {

@@ -17,11 +17,11 @@ use datafusion::arrow::{
 };
 
 use super::{
-    Table, TableError,
+    TableError,
     files::SourceFile,
     read::Work,
     typed::Opened,
-    write::{Output, unwritable},
+    write::{Output, Rows, unwritable},
 };
 
 pub(super) const NAME: &str = "Arrow";
@@ -31,14 +31,19 @@ const TAIL_BYTES: u64 = 10;
 
 const CUT_OFF: &str = "it is cut off or damaged";
 
-/// Opens `file`.
-pub(super) fn open(file: &SourceFile, work: &Work) -> Result<Opened, TableError> {
+/// Opens `file`, of which the columns called `wanted` are read.
+pub(super) fn open(file: &SourceFile, wanted: &[&str], work: &Work) -> Result<Opened, TableError> {
     let unreadable = |error: ArrowError| file.unreadable(NAME, &error);
     Parts::of(file, work)?.check()?;
     let input = BufReader::new(file.open_plain()?);
     let reader = FileReader::try_new(input, None).map_err(unreadable)?;
+    let schema = reader.schema();
+    // A column that is not there is named by who compares the columns.
+    let places = wanted.iter().filter_map(|name| schema.index_of(name).ok());
+    let input = BufReader::new(file.open_plain()?);
+    let reader = FileReader::try_new(input, Some(places.collect())).map_err(unreadable)?;
     Ok(Opened {
-        schema: reader.schema(),
+        schema,
         batches: Box::new(reader),
     })
 }
@@ -97,11 +102,11 @@ impl<'a> Parts<'a> {
             let mut message = vec![0; (body.start - start) as usize];
             self.read(start, &mut message)?;
             let bytes = self.unpacked_bytes(&message, &body)?;
-            let limit = self.work.budget.table_size();
+            let limit = self.work.budget.piece();
             if bytes.max(body.end - body.start) > limit.bytes() {
                 let file = &file.shown;
                 let message = format!(
-                    "{file}: a part of it takes more than the {limit} of memory that --table-size allows, or it is damaged"
+                    "{file}: a part of it takes more than {limit}, a quarter of what --memory allows, or it is damaged"
                 );
                 return Err(TableError::refused("bad_file", message));
             }
@@ -151,17 +156,20 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Writes `table` as one file.
-pub(super) fn write(table: &Table, output: Output<'_>, work: &Work) -> Result<(), TableError> {
+/// Writes the rows as one file.
+pub(super) fn write(
+    rows: &mut Rows<'_>,
+    output: Output<'_>,
+    work: &Work,
+) -> Result<(), TableError> {
     let unwritable = |error: ArrowError| unwritable(error.to_string());
     let options = IpcWriteOptions::default()
         .try_with_compression(Some(CompressionType::ZSTD))
         .map_err(unwritable)?;
-    let writer = FileWriter::try_new_with_options(output, table.schema(), options);
+    let writer = FileWriter::try_new_with_options(output, rows.schema(), options);
     let mut writer = writer.map_err(unwritable)?;
-    for batch in table.batches() {
-        work.check()?;
-        writer.write(batch).map_err(unwritable)?;
+    while let Some(batch) = rows.next(work)? {
+        writer.write(&batch).map_err(unwritable)?;
     }
     writer.finish().map_err(unwritable)
 }

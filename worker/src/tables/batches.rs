@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use datafusion::arrow::{
-    array::{BooleanArray, RecordBatch, RecordBatchOptions},
+    array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions},
     compute::filter_record_batch,
     datatypes::{Field, Schema, SchemaRef},
 };
 use indexmap::IndexMap;
 
 use super::{
-    Table, TableError,
-    column::{Column, ColumnKind},
+    TableError,
+    column::{Checked, Column, ColumnKind},
     error::Shown,
     inferred::Inferred,
-    memory::Collector,
-    read::Source,
+    sink::Sink,
+    value::Reason,
 };
 
 /// The columns of a table, by name and in order.
@@ -65,31 +65,75 @@ impl Header<'_> {
     }
 }
 
-/// A table that is filled row by row with texts.
-pub(super) struct Batches {
+/// What becomes of the values of a column.
+enum Slot {
+    /// They are handed on.
+    Wanted(Column),
+    /// They must fit, and nothing else.
+    Checked(Checked),
+    /// Nothing: they are known to fit.
+    Skipped,
+}
+
+impl Slot {
+    fn push(&mut self, text: &str) -> Result<(), Reason> {
+        match self {
+            Self::Wanted(column) => column.push(text),
+            Self::Checked(checked) => checked.check(text),
+            Self::Skipped => Ok(()),
+        }
+    }
+
+    fn push_null(&mut self) {
+        if let Self::Wanted(column) = self {
+            column.push_null();
+        }
+    }
+
+    fn finish(&mut self) -> Option<Result<ArrayRef, String>> {
+        match self {
+            Self::Wanted(column) => Some(column.finish()),
+            Self::Checked(_) | Self::Skipped => None,
+        }
+    }
+}
+
+/// Rows that are put together out of texts, one after the other.
+pub(super) struct Batches<'s, 'a> {
     names: Vec<String>,
     schema: SchemaRef,
-    columns: Vec<Column>,
+    columns: Vec<Slot>,
     /// Which columns have a value in the row under construction.
     filled: Vec<bool>,
     /// Which rows stay; empty as long as all do.
     kept: Vec<bool>,
     rows: usize,
     bytes: usize,
-    table: Collector,
+    sink: &'s mut Sink<'a>,
 }
 
-impl Batches {
+impl<'s, 'a> Batches<'s, 'a> {
     const ROWS_MAX: usize = 8192;
-    const BYTES_MAX: usize = 8 << 20;
+    const BYTES_MAX: usize = 2 << 20;
 
-    /// An empty table with these columns.
-    pub(super) fn new(source: &Source<'_>, columns: &Columns) -> Result<Self, TableError> {
-        let field = |(name, kind): (&String, &ColumnKind)| Field::new(name, kind.data_type(), true);
-        let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
+    /// Takes rows with these columns. Where they are `declared`, the values of
+    /// those that nobody wants must fit as well.
+    pub(super) fn new(
+        columns: &Columns,
+        declared: bool,
+        sink: &'s mut Sink<'a>,
+    ) -> Result<Self, TableError> {
+        let wanted = sink.wanted();
+        let chosen = columns.iter().zip(wanted).filter(|(_, wanted)| **wanted);
+        let schema = schema(chosen.map(|(column, _)| column));
         let builders = columns
             .values()
-            .map(|kind| Column::new(kind, Self::ROWS_MAX));
+            .zip(wanted)
+            .map(|(kind, wanted)| match kind {
+                kind if *wanted => Column::new(kind, Self::ROWS_MAX).map(Slot::Wanted),
+                ColumnKind::Plain(kind) if declared => Ok(Slot::Checked(Checked(*kind))),
+                _ => Ok(Slot::Skipped),
+            });
         Ok(Self {
             names: columns.keys().cloned().collect(),
             columns: builders.collect::<Result<_, _>>().map_err(fault)?,
@@ -97,15 +141,15 @@ impl Batches {
             kept: Vec::new(),
             rows: 0,
             bytes: 0,
-            table: Collector::of_files(&source.work.budget, &schema, &source.partitions),
             schema,
+            sink,
         })
     }
 
     /// From here on rows come from the file at this position.
     pub(super) fn start_file(&mut self, file: usize) -> Result<(), TableError> {
         self.flush()?;
-        self.table.start_file(file);
+        self.sink.start_file(file);
         Ok(())
     }
 
@@ -156,17 +200,16 @@ impl Batches {
         Ok(())
     }
 
-    /// The table.
-    pub(super) fn finish(mut self) -> Result<Table, TableError> {
-        self.flush()?;
-        Ok(self.table.finish())
+    /// Hands on the rows that are left.
+    pub(super) fn finish(mut self) -> Result<(), TableError> {
+        self.flush()
     }
 
     fn flush(&mut self) -> Result<(), TableError> {
         if self.rows == 0 {
             return Ok(());
         }
-        let arrays = self.columns.iter_mut().map(Column::finish);
+        let arrays = self.columns.iter_mut().filter_map(Slot::finish);
         let arrays = arrays.collect::<Result<_, _>>().map_err(fault)?;
         // A table may have rows and no columns: JSON objects without members.
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
@@ -175,12 +218,22 @@ impl Batches {
         (self.rows, self.bytes) = (0, 0);
         let kept = std::mem::take(&mut self.kept);
         if kept.is_empty() {
-            return self.table.push(batch);
+            return self.sink.push(&batch);
         }
         let batch = filter_record_batch(&batch, &BooleanArray::from(kept));
-        self.table
-            .push(batch.map_err(|error| fault(error.to_string()))?)
+        self.sink
+            .push(&batch.map_err(|error| fault(error.to_string()))?)
     }
+}
+
+/// The columns as tables have them.
+pub(super) fn schema_of(columns: &Columns) -> SchemaRef {
+    schema(columns.iter())
+}
+
+fn schema<'c>(columns: impl Iterator<Item = (&'c String, &'c ColumnKind)>) -> SchemaRef {
+    let field = |(name, kind): (&String, &ColumnKind)| Field::new(name, kind.data_type(), true);
+    Arc::new(Schema::new(columns.map(field).collect::<Vec<_>>()))
 }
 
 fn fault(message: String) -> TableError {

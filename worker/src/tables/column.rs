@@ -49,6 +49,24 @@ pub(super) fn plain_type(column_type: ColumnType) -> DataType {
     }
 }
 
+/// A column whose values must fit, and are not kept.
+pub(super) struct Checked(pub(super) ColumnType);
+
+impl Checked {
+    /// Says what `text` is not.
+    pub(super) fn check(&self, text: &str) -> Result<(), value::Reason> {
+        match self.0 {
+            ColumnType::String => Ok(()),
+            ColumnType::Integer => value::integer(text).map(drop),
+            ColumnType::Number => value::number(text).map(drop),
+            ColumnType::Decimal => value::decimal(text).map(drop),
+            ColumnType::Boolean => value::boolean(text).map(drop),
+            ColumnType::Date => value::date(text).map(drop),
+            ColumnType::Datetime => value::datetime(text).map(drop),
+        }
+    }
+}
+
 /// A column under construction.
 pub(super) enum Column {
     Text(StringBuilder),

@@ -5,11 +5,7 @@ use std::io::{self, BufReader, Read, Write};
 use flate2::{bufread::MultiGzDecoder, write::GzEncoder};
 use millstream_shared::flow::step::Compression;
 
-use super::{ByteSize, TableError, memory::Budget, publish::Draft};
-
-/// A compressed file may hold so many times as much as the memory that one
-/// table may take.
-const TABLE_SIZES_MAX: u64 = 16;
+use super::{TableError, publish::Draft};
 
 /// A compressed file may hold so many times as much as its own size: what is
 /// smaller was made to fill up whoever unpacks it.
@@ -34,7 +30,6 @@ pub(super) fn decompressed(
     file: Box<dyn Read>,
     bytes: u64,
     compression: Compression,
-    budget: &Budget,
 ) -> io::Result<Box<dyn Read>> {
     if bytes == 0 {
         let name = name(compression);
@@ -45,10 +40,10 @@ pub(super) fn decompressed(
         Compression::Gzip => Box::new(MultiGzDecoder::new(packed)),
         Compression::Zstd => Box::new(zstd::Decoder::with_buffer(packed)?),
     };
-    let limit = Limit::of(bytes, budget.table_size());
+    let limit = limit_of(bytes);
     Ok(Box::new(Unpacking {
         inner,
-        left: limit.bytes(),
+        left: limit,
         limit,
         compression,
     }))
@@ -61,53 +56,16 @@ fn name(compression: Compression) -> &'static str {
     }
 }
 
-/// How many bytes may stand for one table, unpacked.
-pub(super) fn unpacked_max(table_size: ByteSize) -> u64 {
-    table_size.bytes().saturating_mul(TABLE_SIZES_MAX)
-}
-
-/// How much may come out of a compressed file.
-enum Limit {
-    /// Because of its own size.
-    Ratio(u64),
-    /// Because of the memory that a table may take.
-    Memory(u64, ByteSize),
-}
-
-impl Limit {
-    fn of(bytes: u64, table_size: ByteSize) -> Self {
-        let ratio = bytes.saturating_mul(RATIO_MAX).max(RATIO_FREE_BYTES);
-        let memory = unpacked_max(table_size);
-        if ratio < memory {
-            Self::Ratio(ratio)
-        } else {
-            Self::Memory(memory, table_size)
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::Ratio(bytes) | Self::Memory(bytes, _) => *bytes,
-        }
-    }
-
-    fn passed(&self) -> io::Error {
-        unreadable(match self {
-            Self::Ratio(bytes) => format!(
-                "holds more than {bytes} bytes when unpacked, which is more than {RATIO_MAX} times its size; unpack it before if it is meant so"
-            ),
-            Self::Memory(bytes, table_size) => format!(
-                "holds more than {bytes} bytes when unpacked, which is {TABLE_SIZES_MAX} times the {table_size} of --table-size"
-            ),
-        })
-    }
+/// How much may come out of a compressed file of so many bytes.
+fn limit_of(bytes: u64) -> u64 {
+    bytes.saturating_mul(RATIO_MAX).max(RATIO_FREE_BYTES)
 }
 
 /// The bytes that come out of a compressed file, as far as it may go.
 struct Unpacking {
     inner: Box<dyn Read>,
     left: u64,
-    limit: Limit,
+    limit: u64,
     compression: Compression,
 }
 
@@ -117,7 +75,12 @@ impl Read for Unpacking {
         let count = read.map_err(|error| explained(error, self.compression))?;
         self.left = match self.left.checked_sub(count as u64) {
             Some(left) => left,
-            None => return Err(self.limit.passed()),
+            None => {
+                return Err(unreadable(format!(
+                    "holds more than {} bytes when unpacked, which is more than {RATIO_MAX} times its size; unpack it before if it is meant so",
+                    self.limit
+                )));
+            }
         };
         Ok(count)
     }
@@ -126,7 +89,6 @@ impl Read for Unpacking {
 fn explained(error: io::Error, compression: Compression) -> io::Error {
     let name = name(compression);
     match error.kind() {
-        // What went wrong before the bytes came is not the fault of the file.
         _ if error.raw_os_error().is_some() => error,
         io::ErrorKind::Interrupted => error,
         io::ErrorKind::UnexpectedEof => unreadable(format!(
@@ -245,13 +207,9 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_a_table_limits_what_is_unpacked() {
-        let limit = Limit::of(u64::MAX / 2, ByteSize::of(1 << 20));
-        assert_eq!(limit.bytes(), 16 << 20);
-        let message = limit.passed().to_string();
-        assert!(message.contains("16 times the 1 MiB of --table-size"));
-        assert_eq!(Limit::of(1 << 20, ByteSize::of(1 << 30)).bytes(), 500 << 20);
-        assert_eq!(Limit::of(1, ByteSize::of(1 << 30)).bytes(), 64 << 20);
+    fn small_files_may_hold_more_than_others_for_their_size() {
+        assert_eq!(limit_of(1 << 20), 500 << 20);
+        assert_eq!(limit_of(1), 64 << 20);
     }
 
     #[test]

@@ -11,27 +11,21 @@ use std::{
     thread,
 };
 
-use datafusion::{
-    arrow::datatypes::SchemaRef,
-    execution::{
-        disk_manager::{DiskManagerBuilder, DiskManagerMode},
-        memory_pool::FairSpillPool,
-        runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
-    },
-};
+use datafusion::arrow::datatypes::SchemaRef;
+use futures::{StreamExt, stream::FuturesUnordered};
 use millstream_shared::id::StepId;
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinError,
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use url::Url;
 
 use super::{
-    Table, TableError, TableSettings,
+    Feed, Files, Flow, Passed, Prepared, TableError, TableSettings,
+    feed::{Demand, Opening},
     memory::{Budget, Collector},
-    query::{Query, Selected},
+    query::{Query, Selected, Streamed},
     read::Work,
 };
 
@@ -40,13 +34,13 @@ use super::{
 pub(crate) struct Engine {
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
-    environment: Arc<RuntimeEnv>,
     budget: Budget,
-    settings: TableSettings,
     cores: usize,
-    /// Queries that may run at once; each gets its share of the memory.
+    /// Queries that may make a table at once; each gets its share of the memory.
+    /// What makes a flow works for who takes it, and needs no permit of its own:
+    /// else each could wait for the permit that the other has.
     queries: Arc<Semaphore>,
-    /// Files that may be read or written at once.
+    /// Files that may be read into a table, or written, at once.
     file_works: Arc<Semaphore>,
 }
 
@@ -69,31 +63,82 @@ impl Engine {
             .map_err(|error| TableError::io("starting the threads for tables", error))?;
         Ok(Self {
             runtime: Some(runtime),
-            environment: environment(settings, spill)?,
-            budget: Budget::new(settings.table_size, settings.tables_memory),
-            settings: settings.clone(),
+            budget: Budget::new(settings, spill)?,
             cores,
             queries: Arc::new(Semaphore::new((cores * 2).max(4))),
             file_works: Arc::new(Semaphore::new((cores * 2).max(4))),
         })
     }
 
-    /// The result of the query `text` over `tables`, which it names by their
+    /// The result of the query `text` over `feeds`, which it names by their
     /// steps. Dropping the future stops the query.
     pub(crate) async fn sql(
         &self,
         text: &str,
-        tables: &HashMap<StepId, Table>,
+        feeds: &HashMap<StepId, Feed>,
     ) -> Result<Selected, TableError> {
         let permit = Arc::clone(&self.queries).acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
-        let query = self.query(text, tables);
-        let running = self.runtime().spawn(async move {
+        let query = self.query(text, feeds);
+        self.spawned(async move {
             let _permit = permit;
             query.run().await
-        });
-        let done = AbortOnDropHandle::new(running).await;
-        done.map_err(stopped)?
+        })
+        .await
+    }
+
+    /// Executes the query `text` for a step that takes its rows while they are
+    /// made: `offer` is given the flow. What the query came to is known when
+    /// nobody takes rows any more.
+    pub(crate) async fn stream_sql(
+        &self,
+        text: &str,
+        feeds: &HashMap<StepId, Feed>,
+        offer: impl FnOnce(Flow),
+    ) -> Result<Streamed, TableError> {
+        let query = Arc::new(self.query(text, feeds));
+        let planning = Arc::clone(&query);
+        let (schema, about) = self
+            .spawned(async move {
+                let planned = planning.planned().await?;
+                Ok((Arc::clone(planned.schema()), planned.about()))
+            })
+            .await?;
+        let (flow, demand) = Flow::new(schema, about);
+        offer(flow);
+        serve(demand, |opening| {
+            let query = Arc::clone(&query);
+            self.spawned(async move { query.stream(opening).await })
+        })
+        .await
+    }
+
+    /// Reads files for a step that takes their rows while they are read:
+    /// `offer` is given the flow. What the reading came to is known when nobody
+    /// takes rows any more.
+    pub(crate) async fn stream_files(
+        &self,
+        prepared: &Arc<Prepared>,
+        folders: &Arc<Files>,
+        offer: impl FnOnce(Flow),
+    ) -> Result<Passed, TableError> {
+        let (flow, demand) = Flow::new(Arc::clone(prepared.schema()), prepared.about());
+        offer(flow);
+        serve(demand, |opening| {
+            let (prepared, folders) = (Arc::clone(prepared), Arc::clone(folders));
+            self.blocking(None, move |work| prepared.stream(&folders, opening, work))
+        })
+        .await
+    }
+
+    /// Carries `work` on here, so that what it does keeps nobody else from
+    /// going on. Dropping the future stops it.
+    async fn spawned<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, TableError>> + Send + 'static,
+    ) -> Result<T, TableError> {
+        let running = self.runtime().spawn(work);
+        AbortOnDropHandle::new(running).await.map_err(stopped)?
     }
 
     /// Does `work` that blocks on files on a thread made for that. Dropping
@@ -104,6 +149,15 @@ impl Engine {
     ) -> Result<T, TableError> {
         let permit = Arc::clone(&self.file_works).acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
+        self.blocking(Some(permit), work).await
+    }
+
+    /// Does `work` on a thread that may block, and holds the permit as long.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        permit: Option<OwnedSemaphorePermit>,
+        work: impl FnOnce(&Work) -> Result<T, TableError> + Send + 'static,
+    ) -> Result<T, TableError> {
         let cancelled = CancellationToken::new();
         let _stop_when_dropped = cancelled.clone().drop_guard();
         let hand = Work {
@@ -124,13 +178,11 @@ impl Engine {
         Collector::new(&self.budget, schema)
     }
 
-    pub(super) fn query(&self, text: &str, tables: &HashMap<StepId, Table>) -> Query {
+    pub(super) fn query(&self, text: &str, feeds: &HashMap<StepId, Feed>) -> Query {
         Query {
             text: text.to_owned(),
-            tables: tables.clone(),
-            environment: Arc::clone(&self.environment),
+            feeds: feeds.clone(),
             budget: self.budget.clone(),
-            settings: self.settings.clone(),
             cores: self.cores,
         }
     }
@@ -150,30 +202,34 @@ impl Drop for Engine {
     }
 }
 
-fn environment(settings: &TableSettings, spill: &Path) -> Result<Arc<RuntimeEnv>, TableError> {
-    let disk = DiskManagerBuilder::default()
-        .with_mode(DiskManagerMode::Directories(vec![spill.to_owned()]))
-        .with_max_temp_directory_size(settings.spill_size.bytes());
-    let memory = FairSpillPool::new(settings.sql_memory.addressable());
-    let environment = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(memory))
-        .with_disk_manager_builder(disk)
-        .build_arc()
-        .map_err(|error| {
-            let message = format!("--work-folder cannot be used: {}", error.strip_backtrace());
-            TableError::refused("bad_folder", message)
-        })?;
-    // No query can name a file; should one ever, there is no way to it.
-    if let Ok(local) = Url::parse("file://") {
-        let removed = environment.deregister_object_store(&local);
-        removed.map_err(|error| TableError::Fault {
-            message: format!(
-                "local files cannot be shut off: {}",
-                error.strip_backtrace()
-            ),
-        })?;
+/// Makes a pass over the rows of a flow each time that somebody asks for one,
+/// until nobody will. What the last whole pass came to; where there was none,
+/// one is made for nobody, so that a step does the same whatever takes its rows.
+async fn serve<T, F>(
+    mut demand: Demand,
+    pass: impl Fn(Option<Opening>) -> F,
+) -> Result<T, TableError>
+where
+    F: Future<Output = Result<Option<T>, TableError>>,
+{
+    let mut passes = FuturesUnordered::new();
+    let mut whole = None;
+    let mut is_open = true;
+    while is_open || !passes.is_empty() {
+        tokio::select! {
+            opening = demand.next(), if is_open => match opening {
+                Some(opening) => passes.push(pass(Some(opening))),
+                None => is_open = false,
+            },
+            Some(ended) = passes.next(), if !passes.is_empty() => {
+                whole = ended?.or(whole);
+            }
+        }
     }
-    Ok(environment)
+    match whole {
+        Some(whole) => Ok(whole),
+        None => pass(None).await?.ok_or(TableError::Cancelled),
+    }
 }
 
 /// A thread of the engine panicked, or the engine goes down.

@@ -57,9 +57,16 @@ pub(crate) enum TableError {
     /// Nobody wants the result any more.
     #[error("the step was cancelled")]
     Cancelled,
+
+    /// The step that makes the rows has stopped.
+    #[error("the step that makes the rows has stopped")]
+    Interrupted,
 }
 
 impl TableError {
+    /// The code of what a step fails with whose rows stopped coming.
+    pub(crate) const INTERRUPTED: &'static str = "interrupted";
+
     pub(super) fn refused(code: &'static str, message: impl Into<String>) -> Self {
         Self::Refused {
             code,
@@ -85,6 +92,7 @@ impl TableError {
             Self::Elsewhere(error) => error.code,
             Self::Fault { .. } => "engine_failed",
             Self::Cancelled => "cancelled",
+            Self::Interrupted => Self::INTERRUPTED,
         }
     }
 
@@ -93,7 +101,9 @@ impl TableError {
         use io::ErrorKind as Kind;
         match self {
             Self::Full { .. } | Self::Fault { .. } => true,
-            Self::Refused { .. } | Self::BadRow { .. } | Self::Cancelled => false,
+            Self::Refused { .. } | Self::BadRow { .. } | Self::Cancelled | Self::Interrupted => {
+                false
+            }
             Self::Elsewhere(error) => error.is_passing,
             Self::Io { source, .. } => !matches!(
                 source.kind(),

@@ -17,7 +17,6 @@ use super::{
     TableError,
     compression::{Unreadable, decompressed},
     encoding::decoded,
-    read::Work,
 };
 use crate::stores::{Reading, RemoteFile, StoreError};
 
@@ -317,12 +316,12 @@ impl SourceFile {
     /// Opens it for reading text, which comes as UTF-8: it is decompressed
     /// where its ending says so, and a byte order mark is skipped.
     /// The second is how many bytes of it are skipped.
-    pub(super) fn open(&self, encoding: Encoding, work: &Work) -> Result<(Input, u64), TableError> {
+    pub(super) fn open(&self, encoding: Encoding) -> Result<(Input, u64), TableError> {
         let file = self.open_stream()?;
         let bytes: Box<dyn Read> = match self.compression() {
             None => file,
             Some(compression) => {
-                let opened = decompressed(file, self.bytes, compression, &work.budget);
+                let opened = decompressed(file, self.bytes, compression);
                 opened.map_err(|error| self.failed("reading", error))?
             }
         };

@@ -1,11 +1,11 @@
 //! What can be said of a table without the engine.
 
 use datafusion::arrow::{
-    array::{Array, AsArray},
+    array::{Array, ArrayRef, AsArray},
     datatypes::{DataType, Int64Type},
 };
 
-use super::Table;
+use super::{Table, TableError};
 
 /// What the values of a column can be compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,16 +43,17 @@ impl Table {
         })
     }
 
-    /// The count in the first row of the column at a place; 0 where there is none.
-    pub(crate) fn count_in(&self, place: usize) -> u64 {
-        let batch = self.batches().iter().find(|batch| batch.num_rows() > 0);
-        let counts = batch.and_then(|batch| batch.columns().get(place));
-        let counts = counts.and_then(|counts| counts.as_primitive_opt::<Int64Type>());
-        let count = counts
-            .filter(|counts| counts.is_valid(0))
-            .map(|counts| counts.value(0));
-        count
-            .and_then(|count| u64::try_from(count).ok())
-            .unwrap_or_default()
+    /// The counts in its first row, one for each column; 0 for a missing one.
+    pub(crate) fn counts(&self) -> Result<Vec<u64>, TableError> {
+        let Some(rows) = self.open()?.next().transpose()? else {
+            return Ok(Vec::new());
+        };
+        let count = |column: &ArrayRef| {
+            let counts = column.as_primitive_opt::<Int64Type>()?;
+            let count = counts.is_valid(0).then(|| counts.value(0))?;
+            u64::try_from(count).ok()
+        };
+        let columns = rows.columns().iter();
+        Ok(columns.map(|column| count(column).unwrap_or(0)).collect())
     }
 }

@@ -10,13 +10,17 @@ mod encoding;
 mod engine;
 mod error;
 mod excel;
+mod feed;
 mod files;
+#[cfg(test)]
+mod flow_tests;
 mod inferred;
 mod json;
 mod look;
 mod memory;
 mod parquet;
 mod partitions;
+mod provider;
 mod publish;
 mod publish_elsewhere;
 mod publish_folder;
@@ -28,6 +32,8 @@ mod remote_parquet;
 #[cfg(test)]
 mod round_trip_tests;
 mod settings;
+mod sink;
+mod spill;
 #[cfg(test)]
 mod tests;
 mod typed;
@@ -43,19 +49,22 @@ use datafusion::{
 
 pub(crate) use engine::Engine;
 pub(crate) use error::TableError;
+pub(crate) use feed::{Feed, FeedReader, Flow};
 pub(crate) use files::Files;
 pub(crate) use look::Kind;
 pub(crate) use memory::Collector;
-pub(crate) use read::{Read, Reading, read};
+pub(crate) use read::{Passed, Prepared, Reading, prepare, read};
 pub use settings::TableSettings;
 
 use millstream_shared::byte_size::ByteSize;
+use spill::Spilled;
 pub(crate) use write::{Writing, write};
 
-/// Rows with typed columns, held in memory and shared between steps.
+/// Rows with typed columns, shared between steps: in memory as far as they fit,
+/// and on disk behind.
 ///
-/// A clone is another handle on the same rows; the memory counts once, and is
-/// free again when the last handle is gone.
+/// A clone is another handle on the same rows; memory and disk count once, and
+/// are free again when the last handle is gone.
 #[derive(Clone, Debug)]
 pub(crate) struct Table(Arc<Contents>);
 
@@ -63,9 +72,13 @@ pub(crate) struct Table(Arc<Contents>);
 struct Contents {
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
+    /// The rows behind those in memory.
+    spilled: Option<Spilled>,
     rows: u64,
     bytes: u64,
-    /// What the table takes of the memory for all tables.
+    /// What the table takes of the memory for tables that wait for a step.
+    _waiting: MemoryReservation,
+    /// What the table takes of all memory.
     _held: MemoryReservation,
 }
 
@@ -75,9 +88,9 @@ impl Table {
         &self.0.schema
     }
 
-    /// Its rows, in order, in pieces that may be of any size.
-    pub(crate) fn batches(&self) -> &[RecordBatch] {
-        &self.0.batches
+    /// Reads its rows in order, in pieces that may be of any size.
+    pub(crate) fn open(&self) -> Result<FeedReader, TableError> {
+        Feed::Table(self.clone()).open()
     }
 
     /// How many rows it has.
@@ -85,7 +98,7 @@ impl Table {
         self.0.rows
     }
 
-    /// How many bytes of memory it takes.
+    /// How many bytes it takes, in memory and on disk.
     pub(crate) fn bytes(&self) -> u64 {
         self.0.bytes
     }

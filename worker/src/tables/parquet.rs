@@ -1,35 +1,40 @@
 //! Parquet files.
 
 use datafusion::parquet::{
-    arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
+    arrow::{ArrowWriter, ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder},
     basic::{Compression, ZstdLevel},
     errors::ParquetError,
     file::properties::WriterProperties,
 };
 
 use super::{
-    Table, TableError,
+    TableError,
     files::SourceFile,
     read::Work,
     remote_parquet,
     typed::{BATCH_ROWS, Opened},
-    write::{Output, unwritable},
+    write::{Output, Rows, unwritable},
 };
 
 pub(super) const NAME: &str = "Parquet";
 
-/// Opens `file`.
-pub(super) fn open(file: &SourceFile, work: &Work) -> Result<Opened, TableError> {
+/// Opens `file`, of which the columns called `wanted` are read.
+pub(super) fn open(file: &SourceFile, wanted: &[&str], work: &Work) -> Result<Opened, TableError> {
     if let Some(reading) = file.pieces() {
-        return remote_parquet::open(file, reading, work);
+        return remote_parquet::open(file, reading, wanted, work);
     }
     let unreadable = |error: ParquetError| file.unreadable(NAME, &error);
     let reader = ParquetRecordBatchReaderBuilder::try_new(file.open_plain()?);
     let reader = reader.map_err(unreadable)?;
+    let schema = reader.schema().clone();
+    // A column that is not there is named by who compares the columns.
+    let places = wanted.iter().filter_map(|name| schema.index_of(name).ok());
+    let mask = ProjectionMask::roots(reader.parquet_schema(), places);
     Ok(Opened {
-        schema: reader.schema().clone(),
+        schema,
         batches: Box::new(
             reader
+                .with_projection(mask)
                 .with_batch_size(BATCH_ROWS)
                 .build()
                 .map_err(unreadable)?,
@@ -37,17 +42,26 @@ pub(super) fn open(file: &SourceFile, work: &Work) -> Result<Opened, TableError>
     })
 }
 
-/// Writes `table` as one file.
-pub(super) fn write(table: &Table, output: Output<'_>, work: &Work) -> Result<(), TableError> {
+/// So much may wait in memory, in bytes, before it is written as a group of rows.
+const GROUP_BYTES: usize = 64 << 20;
+
+/// Writes the rows as one file.
+pub(super) fn write(
+    rows: &mut Rows<'_>,
+    output: Output<'_>,
+    work: &Work,
+) -> Result<(), TableError> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .build();
     let unwritable = |error: ParquetError| unwritable(error.to_string());
-    let schema = table.schema().clone();
+    let schema = rows.schema().clone();
     let mut writer = ArrowWriter::try_new(output, schema, Some(properties)).map_err(unwritable)?;
-    for batch in table.batches() {
-        work.check()?;
-        writer.write(batch).map_err(unwritable)?;
+    while let Some(batch) = rows.next(work)? {
+        writer.write(&batch).map_err(unwritable)?;
+        if writer.in_progress_size() >= GROUP_BYTES {
+            writer.flush().map_err(unwritable)?;
+        }
     }
     writer.close().map_err(unwritable)?;
     Ok(())

@@ -157,12 +157,11 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::tables::{ByteSize, Files, memory::Budget};
+    use crate::tables::{Files, tests::budget};
 
     fn work() -> Work {
-        let size = ByteSize::of(1 << 20);
         Work {
-            budget: Budget::new(size, size),
+            budget: budget(1 << 20),
             cancelled: CancellationToken::new(),
         }
     }

@@ -20,7 +20,7 @@ pub(super) fn publish_at(
     match location {
         Location::Local(path) => publish(&files.target(path)?, label, work, fill),
         Location::Objects(objects) => {
-            let upload = objects.upload(&work.cancelled)?;
+            let upload = objects.upload()?;
             let upload = filled(upload, &objects.shown(), fill)?;
             work.check()?;
             Ok(upload.appear()?)
@@ -43,20 +43,14 @@ pub(super) struct Drafts<'a> {
 }
 
 impl Drafts<'_> {
-    /// The folder for what has to be on disk while an object is written.
-    pub(super) fn folder(&self) -> &std::path::Path {
-        self.objects.folder()
-    }
-
     /// Sends what `fill` writes as the object of this name, which does not
     /// appear yet; how many bytes it has.
     pub(super) fn put(
         &mut self,
         name: &str,
-        work: &Work,
         fill: impl FnOnce(&mut Draft<'_>) -> Result<(), TableError>,
     ) -> Result<u64, TableError> {
-        let upload = self.objects.upload_below(name, &work.cancelled)?;
+        let upload = self.objects.upload_below(name)?;
         let mut upload = filled(upload, name, fill)?;
         upload.send_all()?;
         self.names.push(name.to_owned());
@@ -72,15 +66,15 @@ impl Drafts<'_> {
 /// All are sent before the first one appears. Then they appear one after the
 /// other, and at last those go that were there before and have no successor. A
 /// crash in between leaves some of each, and the repeat of the step ends it.
-pub(super) fn publish_objects(
+pub(super) fn publish_objects<T>(
     objects: &Objects,
     work: &Work,
     is_ours: impl Fn(&str) -> bool,
-    fill: impl FnOnce(&mut Drafts<'_>) -> Result<(), TableError>,
-) -> Result<u64, TableError> {
+    fill: impl FnOnce(&mut Drafts<'_>) -> Result<T, TableError>,
+) -> Result<(T, u64), TableError> {
     let objects = objects.as_prefix();
     let there = || -> Result<Vec<String>, TableError> {
-        let names = objects.names_below(&work.cancelled)?;
+        let names = objects.names_below()?;
         let foreign = names.iter().find(|name| {
             let folder = name.split_once('/').map(|(folder, _)| folder);
             !folder.is_some_and(&is_ours)
@@ -102,7 +96,7 @@ pub(super) fn publish_objects(
         names: Vec::new(),
         uploads: Vec::new(),
     };
-    fill(&mut drafts)?;
+    let filled = fill(&mut drafts)?;
     let Drafts { names, uploads, .. } = drafts;
     work.check()?;
     // Somebody may have put something there while they were sent.
@@ -110,8 +104,8 @@ pub(super) fn publish_objects(
     let bytes = Upload::appear_all(uploads)?;
     let fresh: std::collections::HashSet<String> = names.into_iter().collect();
     stale.retain(|name| !fresh.contains(name));
-    objects.remove_below(&stale, &work.cancelled)?;
-    Ok(bytes)
+    objects.remove_below(&stale)?;
+    Ok((filled, bytes))
 }
 
 fn filled(

@@ -1,18 +1,26 @@
 //! One query over tables.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use datafusion::{
-    arrow::datatypes::Schema,
-    catalog::MemTable,
+    arrow::{
+        array::RecordBatch,
+        datatypes::{Schema, SchemaRef},
+    },
+    catalog::{MemTable, TableProvider},
     common::{DataFusionError, TableReference, config::Dialect},
     dataframe::DataFrame,
     execution::{
         SessionState,
         context::{SQLOptions, SessionContext},
-        runtime_env::RuntimeEnv,
     },
-    physical_plan::{ExecutionPlan, execute_stream},
+    physical_plan::{
+        ExecutionPlan, execute_stream,
+        statistics::{StatisticsArgs, StatisticsContext},
+    },
     prelude::SessionConfig,
     sql::{parser::Statement, sqlparser::ast},
 };
@@ -20,44 +28,82 @@ use futures::StreamExt;
 use millstream_shared::id::StepId;
 
 use super::{
-    Table, TableError, TableSettings,
+    Feed, Table, TableError,
     error::Shown,
-    memory::{Budget, Collector},
+    feed::{About, Opening, Outlet},
+    memory::{Budget, Collector, bytes_of},
+    provider::FeedTable,
     query_error,
 };
 
 /// A query with all it needs.
 pub(super) struct Query {
     pub(super) text: String,
-    pub(super) tables: HashMap<StepId, Table>,
-    pub(super) environment: Arc<RuntimeEnv>,
+    pub(super) feeds: HashMap<StepId, Feed>,
     pub(super) budget: Budget,
-    pub(super) settings: TableSettings,
     pub(super) cores: usize,
 }
 
 /// What a query made.
 pub(crate) struct Selected {
     pub(crate) table: Table,
-    /// How many rows the tables have that it names.
+    /// How many rows the feeds have that it names.
     pub(crate) rows_in: u64,
+}
+
+/// What a query handed on.
+pub(crate) struct Streamed {
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    /// How many rows the feeds have that it names.
+    pub(crate) rows_in: u64,
+}
+
+/// A query that can be executed.
+pub(super) struct Planned {
+    context: SessionContext,
+    plan: Arc<dyn ExecutionPlan>,
+    schema: SchemaRef,
+    /// The feeds that it names.
+    named: Vec<Feed>,
+}
+
+impl Planned {
+    /// The columns of its result.
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// About how much its result is, as far as the engine can tell.
+    pub(super) fn about(&self) -> Option<About> {
+        let statistics = StatisticsContext::new();
+        let statistics = statistics.compute(self.plan.as_ref(), &StatisticsArgs::new());
+        let statistics = statistics.ok()?;
+        Some(About {
+            rows: *statistics.num_rows.get_value()?,
+            bytes: *statistics.total_byte_size.get_value()?,
+        })
+    }
+
+    fn rows_in(&self) -> u64 {
+        let rows = self.named.iter().map(|feed| match feed {
+            Feed::Table(table) => table.rows(),
+            Feed::Flow(flow) => flow.rows(),
+        });
+        rows.sum()
+    }
 }
 
 /// Why a query has no result.
 enum Failure {
     /// The engine's own error.
-    Engine {
-        error: DataFusionError,
-        /// Whether there was a hash join, which cannot spill to disk.
-        hash_join: bool,
-    },
+    Engine(DataFusionError),
     Table(TableError),
 }
 
 impl From<DataFusionError> for Failure {
     fn from(error: DataFusionError) -> Self {
-        let hash_join = false;
-        Self::Engine { error, hash_join }
+        Self::Engine(error)
     }
 }
 
@@ -67,30 +113,163 @@ impl From<TableError> for Failure {
     }
 }
 
+/// Where the rows of a query go.
+trait Taker {
+    /// Begins, with nothing taken so far.
+    fn begin(&mut self, schema: &SchemaRef);
+
+    /// Takes rows; false where there is nobody for them any more.
+    fn take(&mut self, batch: RecordBatch)
+    -> impl Future<Output = Result<bool, TableError>> + Send;
+
+    /// Whether the query may begin again: nothing of it was handed on.
+    fn can_begin_again(&self) -> bool;
+}
+
+/// Rows that become a table.
+struct Collecting<'q> {
+    budget: &'q Budget,
+    table: Option<Collector>,
+}
+
+impl Taker for Collecting<'_> {
+    fn begin(&mut self, schema: &SchemaRef) {
+        self.table = Some(Collector::new(self.budget, Arc::clone(schema)));
+    }
+
+    async fn take(&mut self, batch: RecordBatch) -> Result<bool, TableError> {
+        match &mut self.table {
+            Some(table) => table.push(batch).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn can_begin_again(&self) -> bool {
+        true
+    }
+}
+
+/// Rows that another step takes.
+struct HandingOn<'q> {
+    /// None: they are only counted.
+    outlet: Option<&'q Outlet>,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Taker for HandingOn<'_> {
+    fn begin(&mut self, _: &SchemaRef) {}
+
+    async fn take(&mut self, batch: RecordBatch) -> Result<bool, TableError> {
+        self.rows += batch.num_rows() as u64;
+        self.bytes += bytes_of(&batch, &mut HashSet::new()) as u64;
+        match self.outlet {
+            Some(outlet) => Ok(outlet.send(batch).await),
+            None => Ok(true),
+        }
+    }
+
+    fn can_begin_again(&self) -> bool {
+        self.rows == 0
+    }
+}
+
 impl Query {
-    /// Runs it. A hash join that does not fit into memory is tried once more
-    /// as a merge join, which can spill.
+    /// What it makes, as a table.
     pub(super) async fn run(&self) -> Result<Selected, TableError> {
-        let failure = match self.attempt(true).await {
-            Ok(selected) => return Ok(selected),
+        let planned = self.planned().await?;
+        let mut collecting = Collecting {
+            budget: &self.budget,
+            table: None,
+        };
+        let (_, rows_in) = self.execute(planned, None, &mut collecting).await?;
+        let table = collecting.table.ok_or_else(|| TableError::Fault {
+            message: "the query engine made no table".to_owned(),
+        })?;
+        Ok(Selected {
+            table: table.finish()?,
+            rows_in,
+        })
+    }
+
+    /// Makes one pass for a step that takes the rows while they are made, or
+    /// for nobody. None where nobody takes them any more.
+    pub(super) async fn stream(
+        &self,
+        opening: Option<Opening>,
+    ) -> Result<Option<Streamed>, TableError> {
+        let (columns, outlet) = match opening {
+            None => (None, None),
+            Some(Opening { columns, outlet }) => (columns, Some(outlet)),
+        };
+        let mut handing_on = HandingOn {
+            outlet: outlet.as_ref(),
+            rows: 0,
+            bytes: 0,
+        };
+        let planned = self.planned().await?;
+        let (is_whole, rows_in) = self.execute(planned, columns, &mut handing_on).await?;
+        let HandingOn { rows, bytes, .. } = handing_on;
+        if !is_whole {
+            return Ok(None);
+        }
+        if let Some(outlet) = outlet {
+            outlet.send_end().await;
+        }
+        Ok(Some(Streamed {
+            rows,
+            bytes,
+            rows_in,
+        }))
+    }
+
+    /// The query, ready to be executed.
+    pub(super) async fn planned(&self) -> Result<Planned, TableError> {
+        let planned = self.plan(true).await;
+        planned.map_err(|failure| self.explained(failure))
+    }
+
+    /// Executes it; whether it came to its end, and how many rows its feeds
+    /// have. A hash join that does not fit into memory is tried once more as a
+    /// merge join, which can spill.
+    async fn execute(
+        &self,
+        planned: Planned,
+        columns: Option<Vec<usize>>,
+        taker: &mut impl Taker,
+    ) -> Result<(bool, u64), TableError> {
+        let failure = match attempt(&planned, columns.as_deref(), taker).await {
+            Ok(is_whole) => return Ok((is_whole, planned.rows_in())),
             Err(failure) => failure,
         };
         let failure = match failure {
-            Failure::Engine { error, hash_join } if hash_join && query_error::is_full(&error) => {
-                match self.attempt(false).await {
-                    Ok(selected) => return Ok(selected),
+            Failure::Engine(error)
+                if query_error::is_full(&error)
+                    && has_hash_join(&planned.plan)
+                    && taker.can_begin_again() =>
+            {
+                // It holds the memory that it had got.
+                drop(planned);
+                let planned = self.plan(false).await;
+                let planned = planned.map_err(|failure| self.explained(failure))?;
+                match attempt(&planned, columns.as_deref(), taker).await {
+                    Ok(is_whole) => return Ok((is_whole, planned.rows_in())),
                     Err(failure) => failure,
                 }
             }
             failure => failure,
         };
-        Err(match failure {
-            Failure::Table(error) => error,
-            Failure::Engine { error, .. } => query_error::explained(&error, &self.settings),
-        })
+        Err(self.explained(failure))
     }
 
-    async fn attempt(&self, prefer_hash_join: bool) -> Result<Selected, Failure> {
+    fn explained(&self, failure: Failure) -> TableError {
+        match failure {
+            Failure::Table(error) => error,
+            Failure::Engine(error) => query_error::explained(error, &self.budget),
+        }
+    }
+
+    async fn plan(&self, prefer_hash_join: bool) -> Result<Planned, Failure> {
         let context = self.session(prefer_hash_join)?;
         let state = context.state();
         let (statement, named) = self.statement(&state)?;
@@ -105,35 +284,45 @@ impl Query {
             .map_err(|_| self.not_a_query())?;
 
         let plan = DataFrame::new(state, plan).create_physical_plan().await?;
-        let hash_join = has_hash_join(&plan);
-        let table = self.collect(plan, &context).await;
-        let table = table.map_err(|failure| match failure {
-            Failure::Engine { error, .. } => Failure::Engine { error, hash_join },
-            failure => failure,
-        })?;
-        let rows = |name| self.named(name).map_or(0, Table::rows);
-        let rows_in = named.iter().map(rows).sum();
-        Ok(Selected { table, rows_in })
+        let schema = Arc::new(Schema::new(plan.schema().fields().clone()));
+        check_names(&schema)?;
+        let named = named.iter().filter_map(|name| self.named(name).cloned());
+        Ok(Planned {
+            named: named.collect(),
+            context,
+            plan,
+            schema,
+        })
     }
 
-    /// A session that knows the tables and nothing else.
+    /// A session that knows the feeds and nothing else.
     fn session(&self, prefer_hash_join: bool) -> Result<SessionContext, Failure> {
-        let share = self.settings.sql_memory.addressable() / (8 * self.cores);
+        let share = self.budget.memory().addressable() / (8 * self.cores);
+        // Each part of a plan that may spill gets its share of the memory: where
+        // it is short, there are to be few of them. With a single one the engine
+        // never merges.
+        let partitions = if prefer_hash_join { self.cores } else { 2 };
         let mut config = SessionConfig::new()
-            .with_target_partitions(self.cores)
+            .with_target_partitions(partitions)
             .with_information_schema(false);
         let execution = &mut config.options_mut().execution;
         execution.sort_spill_reservation_bytes = execution.sort_spill_reservation_bytes.min(share);
         config.options_mut().optimizer.prefer_hash_join = prefer_hash_join;
 
-        let context = SessionContext::new_with_config_rt(config, Arc::clone(&self.environment));
-        for (step, table) in &self.tables {
-            let rows = vec![table.batches().to_vec()];
-            let rows = Arc::new(MemTable::try_new(Arc::clone(table.schema()), rows)?);
+        let environment = Arc::clone(self.budget.environment());
+        let context = SessionContext::new_with_config_rt(config, environment);
+        for (step, feed) in &self.feeds {
+            let rows: Arc<dyn TableProvider> = match feed {
+                Feed::Table(table) if table.0.spilled().is_none() => {
+                    let rows = vec![table.0.batches.clone()];
+                    Arc::new(MemTable::try_new(Arc::clone(table.schema()), rows)?)
+                }
+                feed => Arc::new(FeedTable(feed.clone())),
+            };
             let exact = step.as_str();
             let folded = exact.to_ascii_lowercase();
             if folded != exact {
-                context.register_table(TableReference::bare(folded), Arc::clone(&rows) as _)?;
+                context.register_table(TableReference::bare(folded), Arc::clone(&rows))?;
             }
             context.register_table(TableReference::bare(exact), rows)?;
         }
@@ -164,7 +353,7 @@ impl Query {
         match (missing, error.find_root()) {
             (Some(missing), DataFusionError::Plan(message)) if message.contains("not found") => {
                 let missing = missing.to_string();
-                let mut there: Vec<&str> = self.tables.keys().map(StepId::as_str).collect();
+                let mut there: Vec<&str> = self.feeds.keys().map(StepId::as_str).collect();
                 there.sort_unstable();
                 let there = match &there[..] {
                     [] => "no step upstream hands on a table".to_owned(),
@@ -177,16 +366,16 @@ impl Query {
         }
     }
 
-    /// The table that `reference` names, if it names one of a step.
-    fn named(&self, reference: &TableReference) -> Option<&Table> {
+    /// The feed that `reference` names, if it names a step.
+    fn named(&self, reference: &TableReference) -> Option<&Feed> {
         let TableReference::Bare { table: name } = reference else {
             return None;
         };
         let is_named = |step: &StepId| {
             step.as_str() == &**name || step.as_str().to_ascii_lowercase() == **name
         };
-        let found = self.tables.iter().find(|(step, _)| is_named(step));
-        found.map(|(_, table)| table)
+        let found = self.feeds.iter().find(|(step, _)| is_named(step));
+        found.map(|(_, feed)| feed)
     }
 
     fn not_a_query(&self) -> TableError {
@@ -199,22 +388,27 @@ impl Query {
             ),
         )
     }
+}
 
-    async fn collect(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        context: &SessionContext,
-    ) -> Result<Table, Failure> {
-        let schema = Arc::new(Schema::new(plan.schema().fields().clone()));
-        check_names(&schema)?;
-        let mut table = Collector::new(&self.budget, Arc::clone(&schema));
-        let mut rows = execute_stream(plan, context.task_ctx())?;
-        while let Some(batch) = rows.next().await {
-            let batch = batch?.with_schema(Arc::clone(&schema));
-            table.push(batch.map_err(DataFusionError::from)?)?;
+/// Executes a query; false where nobody takes its rows any more.
+async fn attempt(
+    planned: &Planned,
+    columns: Option<&[usize]>,
+    taker: &mut impl Taker,
+) -> Result<bool, Failure> {
+    taker.begin(&planned.schema);
+    let mut rows = execute_stream(Arc::clone(&planned.plan), planned.context.task_ctx())?;
+    while let Some(batch) = rows.next().await {
+        let batch = batch?.with_schema(Arc::clone(&planned.schema));
+        let batch = match columns {
+            None => batch,
+            Some(columns) => batch.and_then(|batch| batch.project(columns)),
+        };
+        if !taker.take(batch.map_err(DataFusionError::from)?).await? {
+            return Ok(false);
         }
-        Ok(table.finish())
     }
+    Ok(true)
 }
 
 /// A table in which two columns have one name cannot be queried or written.
@@ -244,23 +438,24 @@ fn has_hash_join(plan: &Arc<dyn ExecutionPlan>) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::tables::{
-        ByteSize, TableError, TableSettings,
+        ByteSize, TableSettings,
         tests::{Place, new_engine, settings, shown},
     };
 
     use super::*;
 
     /// Tables by their names, out of CSV.
-    fn tables(texts: &[(&str, &str)]) -> HashMap<StepId, Table> {
+    fn tables(texts: &[(&str, &str)]) -> HashMap<StepId, Feed> {
         let place = Place::new();
         let table = |(name, text): &(&str, &str)| {
             place.put("in.csv", text);
-            (name.parse().unwrap(), place.read("in.csv").unwrap())
+            let table = place.read("in.csv").unwrap();
+            (name.parse().unwrap(), Feed::Table(table))
         };
         texts.iter().map(table).collect()
     }
 
-    fn shop() -> HashMap<StepId, Table> {
+    fn shop() -> HashMap<StepId, Feed> {
         tables(&[
             ("orders", "customer_id,amount\n1,10\n2,20\n1,30.5\n3,7\n"),
             ("Customers", "id,country\n1,NO\n2,SE\n3,NO\n"),
@@ -448,21 +643,31 @@ mod tests {
     const MANY: &str =
         "select value as n, repeat('x', 100) as text from generate_series(1, 200000)";
 
-    fn small(sql_memory: u64) -> TableSettings {
+    fn small(memory: u64) -> TableSettings {
         TableSettings {
-            sql_memory: ByteSize::of(sql_memory),
+            memory: Some(ByteSize::of(memory)),
             ..settings()
         }
     }
 
     #[tokio::test]
     async fn a_sort_that_does_not_fit_into_memory_spills_to_disk() {
-        let engine = new_engine(&small(8 << 20));
+        let engine = new_engine(&small(12 << 20));
         let text = format!("select n, text from ({MANY}) order by text, n desc");
         let sorted = engine.sql(&text, &HashMap::new()).await.unwrap().table;
         assert_eq!(sorted.rows(), 200_000);
-        assert!(sorted.bytes() > 2 * (8 << 20), "{}", sorted.bytes());
+        assert!(sorted.bytes() > 12 << 20, "{}", sorted.bytes());
+        assert!(sorted.0.spilled().is_some());
         assert!(shown(&sorted)[1].starts_with("200000 "));
+        // What is on disk can be asked like any other table.
+        let feeds = HashMap::from([("t".parse().unwrap(), Feed::Table(sorted))]);
+        let counted = engine.sql("select count(*) as n, min(n) as least from t", &feeds);
+        let counted = counted.await.unwrap();
+        assert_eq!(
+            shown(&counted.table),
+            ["n: Int64, least: Int64", "200000 1"]
+        );
+        assert_eq!(counted.rows_in, 200_000);
     }
 
     #[tokio::test]
@@ -472,15 +677,16 @@ mod tests {
         );
         let engine = new_engine(&small(12 << 20));
         let query = engine.query(&text, &HashMap::new());
-        let hashed = query.attempt(true).await.err().unwrap();
-        let is_hash_join = matches!(
-            hashed,
-            Failure::Engine {
-                hash_join: true,
-                ..
-            }
-        );
-        assert!(is_hash_join);
+        let planned = query.planned().await.unwrap();
+        assert!(has_hash_join(&planned.plan));
+        let mut nobody = HandingOn {
+            outlet: None,
+            rows: 0,
+            bytes: 0,
+        };
+        let hashed = attempt(&planned, None, &mut nobody).await.err().unwrap();
+        assert!(matches!(hashed, Failure::Engine(error) if query_error::is_full(&error)));
+        drop(planned);
 
         let joined = engine.sql(&text, &HashMap::new()).await.unwrap();
         assert_eq!(shown(&joined.table), ["n: Int64", "200000"]);
@@ -497,20 +703,8 @@ mod tests {
         assert!(error.is_retriable());
         let message = error.to_string();
         assert!(
-            message.contains("1 MiB of memory that --sql-memory"),
+            message.contains("1 MiB of memory that --memory"),
             "{message}"
-        );
-
-        let engine = new_engine(&TableSettings {
-            table_size: ByteSize::of(1 << 20),
-            ..settings()
-        });
-        let error = engine.sql(MANY, &HashMap::new()).await.err().unwrap();
-        assert!(
-            error
-                .to_string()
-                .contains("1 MiB of memory that --table-size"),
-            "{error}"
         );
     }
 

@@ -1,11 +1,13 @@
 //! The engine's errors as one sentence for the author of a query.
 
+use std::sync::Arc;
+
 use datafusion::{
     common::{Column, DataFusionError, SchemaError},
     sql::sqlparser::parser::ParserError,
 };
 
-use super::{TableError, TableSettings};
+use super::{TableError, memory::Budget};
 
 const COLUMNS_SHOWN_MAX: usize = 30;
 const CHARS_MAX: usize = 500;
@@ -16,15 +18,51 @@ pub(super) fn is_full(error: &DataFusionError) -> bool {
 }
 
 /// What `error` means to the author of the query.
-pub(super) fn explained(error: &DataFusionError, settings: &TableSettings) -> TableError {
+pub(super) fn explained(error: DataFusionError, budget: &Budget) -> TableError {
+    match of_feed(error) {
+        Ok(error) => error,
+        Err(error) => of_engine(&error, budget),
+    }
+}
+
+/// The error of what a query takes its rows from, if it is that.
+fn of_feed(error: DataFusionError) -> Result<TableError, DataFusionError> {
+    match error {
+        DataFusionError::External(inner) => match inner.downcast::<TableError>() {
+            Ok(error) => Ok(*error),
+            Err(inner) => Err(DataFusionError::External(inner)),
+        },
+        DataFusionError::Context(text, inner) => {
+            of_feed(*inner).map_err(|inner| DataFusionError::Context(text, Box::new(inner)))
+        }
+        // Several parts of a query may have met it: one of them is enough.
+        DataFusionError::Shared(inner) => match Arc::try_unwrap(inner) {
+            Ok(inner) => of_feed(inner),
+            Err(inner) if is_interrupted(&inner) => Ok(TableError::Interrupted),
+            Err(inner) => Err(DataFusionError::Shared(inner)),
+        },
+        error if is_interrupted(&error) => Ok(TableError::Interrupted),
+        error => Err(error),
+    }
+}
+
+fn is_interrupted(error: &DataFusionError) -> bool {
+    match root(error) {
+        DataFusionError::External(inner) => matches!(
+            inner.downcast_ref::<TableError>(),
+            Some(TableError::Interrupted)
+        ),
+        _ => false,
+    }
+}
+
+fn of_engine(error: &DataFusionError, budget: &Budget) -> TableError {
     let refused = |message: String| TableError::refused("bad_sql", message);
     match root(error) {
-        DataFusionError::ResourcesExhausted(_) => TableError::Full {
-            message: format!(
-                "the query needs more than the {} of memory that --sql-memory allows to all queries, or than the {} on disk that --spill-size allows",
-                settings.sql_memory, settings.spill_size
-            ),
-        },
+        DataFusionError::ResourcesExhausted(reason) => {
+            tracing::debug!(reason, "the query engine has no more memory or disk");
+            budget.full("the query")
+        }
         DataFusionError::IoError(error) => TableError::Full {
             message: format!("the work folder cannot be used: {error}"),
         },

@@ -2,21 +2,23 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::{array::RecordBatch, datatypes::SchemaRef};
 use millstream_shared::flow::step::{ColumnType, Format, ReadStep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Files, Table, TableError, arrow_file,
-    batches::Columns,
+    batches::{Columns, schema_of},
     column::ColumnKind,
-    compression::unpacked_max,
     csv, excel,
+    feed::{About, Opening},
     files::{FILES_MAX, SourceFile},
     json::{self, Layout},
-    memory::Budget,
+    memory::{Budget, Collector},
     parquet,
     partitions::Partitions,
     rejects::Rejects,
+    sink::{Push, Sink},
     typed,
 };
 use crate::stores::{Limits, Location};
@@ -50,35 +52,63 @@ pub(crate) struct Reading<'a> {
     pub(crate) label: &'a str,
 }
 
-/// Files that become one table.
+/// Files that are read as one table.
 pub(super) struct Source<'a> {
     pub(super) files: &'a [SourceFile],
-    /// The columns to take; all columns, with inferred types, when not given.
-    pub(super) declared: Option<Columns>,
-    /// The columns that the folders of the files give.
-    pub(super) partitions: Arc<Partitions>,
     pub(super) step: &'a ReadStep,
     pub(super) work: &'a Work,
+}
+
+/// Files that are there, with columns that are known.
+pub(crate) struct Prepared {
+    files: Vec<SourceFile>,
+    format: Format,
+    step: ReadStep,
+    columns: Shape,
+    /// The columns that the folders of the files give.
+    partitions: Partitions,
+    schema: SchemaRef,
+    rejects_location: Option<Location>,
+    label: String,
+}
+
+/// The columns of files.
+enum Shape {
+    /// Texts that become values: those declared, or those inferred.
+    Texts(Columns),
+    /// Values with types of their own.
+    Typed(SchemaRef),
+}
+
+impl Shape {
+    fn schema(&self) -> SchemaRef {
+        match self {
+            Self::Typed(schema) => Arc::clone(schema),
+            Self::Texts(columns) => schema_of(columns),
+        }
+    }
+}
+
+/// What one pass over files came to.
+pub(crate) struct Passed {
+    pub(crate) rows: u64,
+    /// The rows that did not fit, where the step goes on behind them.
+    pub(crate) rejects: Rejects,
 }
 
 /// A table read from files.
 pub(crate) struct Read {
     pub(crate) table: Table,
-    /// How many files it was read from.
-    pub(crate) files: usize,
-    /// How many bytes they have.
-    pub(crate) bytes: u64,
-    /// The rows that did not fit, where the step goes on behind them.
-    pub(crate) rejects: Rejects,
+    pub(crate) passed: Passed,
 }
 
-/// Reads all files that `reading` names, in the order of their names. This
-/// blocks: [`super::Engine::on_files`] is the place for it.
-pub(crate) fn read(
+/// Finds the files that `reading` names, and their columns. This blocks:
+/// [`super::Engine::on_files`] is the place for it.
+pub(crate) fn prepare(
     folders: &Files,
     reading: &Reading<'_>,
     work: &Work,
-) -> Result<Read, TableError> {
+) -> Result<Prepared, TableError> {
     let files = sources(folders, reading.location, work)?;
     let format = match reading.step.format {
         Some(format) => format,
@@ -93,24 +123,41 @@ pub(crate) fn read(
         let kind = |(name, kind): (&String, &ColumnType)| (name.clone(), ColumnKind::Plain(*kind));
         columns.iter().map(kind).collect::<Columns>()
     });
-    let partitions = Arc::new(Partitions::of(&files, declared.as_mut())?);
+    let partitions = Partitions::of(&files, declared.as_mut())?;
     let source = Source {
         files: &files,
-        declared,
-        partitions,
         step: reading.step,
         work,
     };
-    let mut rejects = Rejects::new(reading.step.rejects_max());
-    let table = read_as(format, &source, &mut rejects)?;
-    if let Some(location) = reading.rejects_location {
-        rejects.write(folders, location, reading.label, work)?;
-    }
-    Ok(Read {
-        table,
-        rejects,
-        files: files.len(),
-        bytes: files.iter().map(|file| file.bytes).sum(),
+    let rejects = Rejects::new(reading.step.rejects_max());
+    let columns = match declared {
+        Some(_) if !format.has_texts() => {
+            return Err(TableError::refused(
+                "bad_columns",
+                "`columns` cannot be given for Parquet and Arrow, which bring their own types",
+            ));
+        }
+        Some(declared) => Shape::Texts(declared),
+        None => match format {
+            Format::Csv => Shape::Texts(csv::infer(&source, &rejects)?),
+            Format::Json => Shape::Texts(json::infer(&source, Layout::Array, &rejects)?),
+            Format::Ndjson => Shape::Texts(json::infer(&source, Layout::Lines, &rejects)?),
+            Format::Excel => Shape::Texts(excel::infer(&source, &rejects)?),
+            Format::Parquet => Shape::Typed(typed::columns(&source, parquet::NAME, parquet::open)?),
+            Format::Arrow => {
+                Shape::Typed(typed::columns(&source, arrow_file::NAME, arrow_file::open)?)
+            }
+        },
+    };
+    Ok(Prepared {
+        schema: partitions.extended(&columns.schema()),
+        files,
+        format,
+        step: reading.step.clone(),
+        columns,
+        partitions,
+        rejects_location: reading.rejects_location.cloned(),
+        label: reading.label.to_owned(),
     })
 }
 
@@ -122,33 +169,127 @@ fn sources(
 ) -> Result<Vec<SourceFile>, TableError> {
     let limits = Limits {
         files: FILES_MAX,
-        bytes: unpacked_max(work.budget.table_size()),
+        disk: work.budget.disk(),
     };
     let files = match location {
         Location::Local(path) => return folders.matching(path),
-        Location::Objects(objects) => objects.matching(limits, &work.cancelled)?,
-        Location::Web(web) => vec![web.file(limits, &work.cancelled)?],
+        Location::Objects(objects) => objects.matching(limits)?,
+        Location::Web(web) => vec![web.file(limits)?],
     };
     Ok(files.into_iter().map(SourceFile::from).collect())
 }
 
-fn read_as(
-    format: Format,
-    source: &Source<'_>,
-    rejects: &mut Rejects,
-) -> Result<Table, TableError> {
-    match format {
-        Format::Csv => csv::read(source, rejects),
-        Format::Json => json::read(source, Layout::Array, rejects),
-        Format::Ndjson => json::read(source, Layout::Lines, rejects),
-        Format::Parquet | Format::Arrow if source.declared.is_some() => Err(TableError::refused(
-            "bad_columns",
-            "`columns` cannot be given for Parquet and Arrow, which bring their own types",
-        )),
-        Format::Parquet => typed::read(source, parquet::NAME, parquet::open),
-        Format::Arrow => typed::read(source, arrow_file::NAME, arrow_file::open),
-        Format::Excel => excel::read(source, rejects),
+impl Prepared {
+    /// The columns of the table.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
+
+    /// How many files it is read from.
+    pub(crate) fn files(&self) -> usize {
+        self.files.len()
+    }
+
+    /// How many bytes they have.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// About how much there is: files rarely say how many rows they have.
+    pub(super) fn about(&self) -> Option<About> {
+        let bytes = usize::try_from(self.bytes()).ok()?;
+        let row = 16 * self.schema.fields().len().max(1);
+        Some(About {
+            rows: bytes / row,
+            bytes,
+        })
+    }
+
+    /// Makes one pass for a step that takes the rows while they are read, or
+    /// for nobody. None where nobody takes them any more. This blocks.
+    pub(super) fn stream(
+        &self,
+        folders: &Files,
+        opening: Option<Opening>,
+        work: &Work,
+    ) -> Result<Option<Passed>, TableError> {
+        let Some(Opening { columns, outlet }) = opening else {
+            let passed = self.pass(folders, Some(&[]), work, &mut |_| Ok(()))?;
+            return Ok(Some(passed));
+        };
+        let mut is_left = false;
+        let mut push = |batch| {
+            is_left = !outlet.push(batch);
+            match is_left {
+                true => Err(TableError::Cancelled),
+                false => Ok(()),
+            }
+        };
+        match self.pass(folders, columns.as_deref(), work, &mut push) {
+            Err(TableError::Cancelled) if is_left => Ok(None),
+            passed => {
+                let passed = passed?;
+                outlet.end();
+                Ok(Some(passed))
+            }
+        }
+    }
+
+    /// Reads all files once, in the order of their names, and hands on the
+    /// `columns` at these places; all where not given. This blocks.
+    pub(super) fn pass(
+        &self,
+        folders: &Files,
+        columns: Option<&[usize]>,
+        work: &Work,
+        push: Push<'_>,
+    ) -> Result<Passed, TableError> {
+        let source = Source {
+            files: &self.files,
+            step: &self.step,
+            work,
+        };
+        let mut rejects = Rejects::new(self.step.rejects_max());
+        let mut rows = 0;
+        let mut counted = |batch: RecordBatch| {
+            rows += batch.num_rows() as u64;
+            push(batch)
+        };
+        let own = self.columns.schema();
+        let mut sink = Sink::new(&own, &self.partitions, columns, &mut counted)?;
+        match (&self.columns, self.format) {
+            (Shape::Typed(own), Format::Arrow) => {
+                typed::read(&source, own, arrow_file::NAME, arrow_file::open, &mut sink)
+            }
+            (Shape::Typed(own), _) => {
+                typed::read(&source, own, parquet::NAME, parquet::open, &mut sink)
+            }
+            (Shape::Texts(columns), Format::Json) => {
+                json::read(&source, columns, Layout::Array, &mut rejects, &mut sink)
+            }
+            (Shape::Texts(columns), Format::Ndjson) => {
+                json::read(&source, columns, Layout::Lines, &mut rejects, &mut sink)
+            }
+            (Shape::Texts(columns), Format::Excel) => {
+                excel::read(&source, columns, &mut rejects, &mut sink)
+            }
+            (Shape::Texts(columns), _) => csv::read(&source, columns, &mut rejects, &mut sink),
+        }?;
+        if let Some(location) = &self.rejects_location {
+            rejects.write(folders, location, &self.label, work)?;
+        }
+        Ok(Passed { rows, rejects })
+    }
+}
+
+/// Reads what was prepared into a table. This blocks.
+pub(crate) fn read(prepared: &Prepared, files: &Files, work: &Work) -> Result<Read, TableError> {
+    let mut table = Collector::new(&work.budget, Arc::clone(&prepared.schema));
+    let passed = prepared.pass(files, None, work, &mut |batch| table.push(batch))?;
+    Ok(Read {
+        table: table.finish()?,
+        passed,
+    })
 }
 
 fn common_format(files: &[SourceFile]) -> Result<Format, TableError> {

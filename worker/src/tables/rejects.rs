@@ -132,7 +132,7 @@ mod tests {
 
     fn noted(place: &Place, step: Value) -> (Vec<String>, Vec<String>) {
         let read = place.read_step(step).unwrap();
-        let rows = read.rejects.rows().unwrap().iter();
+        let rows = read.passed.rejects.rows().unwrap().iter();
         let rows =
             rows.map(|row| format!("{}:{} {} <{}>", row.file, row.line, row.reason, row.row));
         (shown(&read.table), rows.collect())

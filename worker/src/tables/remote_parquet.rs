@@ -6,7 +6,7 @@ use std::{ops::Range, sync::Arc};
 use bytes::Bytes;
 use datafusion::parquet::{
     arrow::{
-        ParquetRecordBatchStreamBuilder, arrow_reader::ArrowReaderOptions,
+        ParquetRecordBatchStreamBuilder, ProjectionMask, arrow_reader::ArrowReaderOptions,
         async_reader::AsyncFileReader,
     },
     errors::ParquetError,
@@ -26,8 +26,14 @@ use crate::stores::{Reading, StoreError};
 /// How much of the end is asked for at once, where the footer lies.
 const FOOTER_BYTES: usize = 64 << 10;
 
-/// Opens `file`, of which `reading` gets pieces.
-pub(super) fn open(file: &SourceFile, reading: Reading, work: &Work) -> Result<Opened, TableError> {
+/// Opens `file`, of which `reading` gets pieces and the columns called `wanted`
+/// are read.
+pub(super) fn open(
+    file: &SourceFile,
+    reading: Reading,
+    wanted: &[&str],
+    work: &Work,
+) -> Result<Opened, TableError> {
     let input = Pieces {
         reading: reading.clone(),
         bytes: file.bytes,
@@ -36,18 +42,15 @@ pub(super) fn open(file: &SourceFile, reading: Reading, work: &Work) -> Result<O
     let unreadable = |error: ParquetError| file.unreadable(NAME, &error);
     let built = reading.wait(async { Ok(ParquetRecordBatchStreamBuilder::new(input).await) })?;
     let built = built.map_err(unreadable)?;
-    let limit = work.budget.table_size();
-    for group in built.metadata().row_groups() {
-        if u64::try_from(group.compressed_size()).unwrap_or(u64::MAX) > limit.bytes() {
-            let message = format!(
-                "{}: a part of it takes more than the {limit} of memory that --table-size allows, or it is damaged",
-                file.shown
-            );
-            return Err(TableError::refused("bad_file", message));
-        }
-    }
     let schema = built.schema().clone();
-    let stream = built.with_batch_size(BATCH_ROWS).build();
+    // A column that is not there is named by who compares the columns.
+    let places = wanted.iter().filter_map(|name| schema.index_of(name).ok());
+    let mask = ProjectionMask::roots(built.parquet_schema(), places);
+    check_groups(file, built.metadata(), &mask, work)?;
+    let stream = built
+        .with_projection(mask)
+        .with_batch_size(BATCH_ROWS)
+        .build();
     let mut stream = stream.map_err(unreadable)?;
     let batches = std::iter::from_fn(move || {
         let next = reading.wait(async { Ok(stream.next().await) });
@@ -60,6 +63,30 @@ pub(super) fn open(file: &SourceFile, reading: Reading, work: &Work) -> Result<O
         schema,
         batches: Box::new(batches),
     })
+}
+
+/// Checks that what comes of each row group fits into memory.
+fn check_groups(
+    file: &SourceFile,
+    metadata: &ParquetMetaData,
+    mask: &ProjectionMask,
+    work: &Work,
+) -> Result<(), TableError> {
+    let limit = work.budget.piece();
+    for group in metadata.row_groups() {
+        let columns = group.columns().iter().enumerate();
+        let wanted = columns.filter(|(place, _)| mask.leaf_included(*place));
+        let bytes =
+            wanted.map(|(_, column)| u64::try_from(column.compressed_size()).unwrap_or(u64::MAX));
+        if bytes.fold(0, u64::saturating_add) > limit.bytes() {
+            let message = format!(
+                "{}: a part of it takes more than {limit}, a quarter of what --memory allows, or it is damaged",
+                file.shown
+            );
+            return Err(TableError::refused("bad_file", message));
+        }
+    }
+    Ok(())
 }
 
 /// A file of which pieces are asked for.

@@ -168,7 +168,7 @@ fn table(place: &Place, rows: &[Row]) -> Table {
             .push(RecordBatch::try_new(Arc::clone(&schema), columns).unwrap())
             .unwrap();
     }
-    table.finish()
+    table.finish().unwrap()
 }
 
 /// The same rows where an empty text is a missing one.

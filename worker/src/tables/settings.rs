@@ -1,6 +1,6 @@
 //! The settings of tables: memory, room on disk, folders.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 use millstream_shared::byte_size::ByteSize;
 
@@ -13,30 +13,11 @@ pub struct TableSettings {
     #[arg(long = "files", env = "MILLSTREAM_FILES", value_delimiter = ':')]
     pub files: Vec<PathBuf>,
 
-    /// The largest table that a step may read or make.
-    #[arg(
-        long = "table-size",
-        env = "MILLSTREAM_TABLE_SIZE",
-        default_value = "1GiB"
-    )]
-    pub table_size: ByteSize,
-
-    /// Memory for the tables of all runs together.
-    #[arg(
-        long = "tables-memory",
-        env = "MILLSTREAM_TABLES_MEMORY",
-        default_value = "4GiB"
-    )]
-    pub tables_memory: ByteSize,
-
-    /// Memory in which all `sql` steps together sort, group and join; what
-    /// does not fit goes to the work folder.
-    #[arg(
-        long = "sql-memory",
-        env = "MILLSTREAM_SQL_MEMORY",
-        default_value = "1GiB"
-    )]
-    pub sql_memory: ByteSize,
+    /// Memory in which the steps of all runs keep tables, sort, group and join.
+    /// What does not fit goes to the work folder. Half of what this machine, or
+    /// the container, has, unless given.
+    #[arg(long, env = "MILLSTREAM_MEMORY")]
+    pub memory: Option<ByteSize>,
 
     /// How much room that may take in the work folder.
     #[arg(
@@ -45,4 +26,45 @@ pub struct TableSettings {
         default_value = "50GiB"
     )]
     pub spill_size: ByteSize,
+}
+
+impl TableSettings {
+    /// The memory for tables, as it is given or as it follows from what there is.
+    pub(super) fn memory(&self) -> ByteSize {
+        let text = |path| fs::read_to_string(path).unwrap_or_default();
+        self.memory.unwrap_or_else(|| {
+            let (machine, group) = (text("/proc/meminfo"), text("/sys/fs/cgroup/memory.max"));
+            ByteSize::of(memory_of(&machine, &group))
+        })
+    }
+}
+
+/// Half of the memory that there is, by what Linux says of the machine and of
+/// the control group; 1 GiB where it says nothing.
+fn memory_of(machine: &str, group: &str) -> u64 {
+    let total = machine.lines().find_map(|line| {
+        let kibibytes = line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?;
+        Some(kibibytes.parse::<u64>().ok()? << 10)
+    });
+    let limit = group.trim().parse().ok();
+    let least = total.into_iter().chain(limit).min();
+    least.map_or(1 << 30, |bytes| bytes / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_half_of_what_there_is() {
+        let machine = "MemTotal:       16000 kB\nMemFree:  1 kB\n";
+        for (machine, group, expected) in [
+            (machine, "max\n", 8_192_000),
+            (machine, "1048576\n", 524_288),
+            (machine, "", 8_192_000),
+            ("", "", 1 << 30),
+        ] {
+            assert_eq!(memory_of(machine, group), expected, "{group}");
+        }
+    }
 }

@@ -11,8 +11,11 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ByteSize, Engine, Files, Read, Reading, Table, TableError, TableSettings, Writing,
-    memory::Budget, read, read::Work, write,
+    ByteSize, Engine, Feed, Files, Reading, Table, TableError, TableSettings, Writing,
+    memory::Budget,
+    prepare,
+    read::{Read, Work, read},
+    write,
 };
 use crate::stores::Location;
 
@@ -37,11 +40,10 @@ impl Place {
     }
 
     fn with(folder: tempfile::TempDir, files: Files) -> Self {
-        let size = ByteSize::of(64 << 20);
         Self {
             files,
             work: Work {
-                budget: Budget::new(size, size),
+                budget: budget(256 << 20),
                 cancelled: CancellationToken::new(),
             },
             folder,
@@ -98,7 +100,11 @@ impl Place {
             rejects_location: rejects.as_ref(),
             label: "run-step",
         };
-        read(&self.files, &reading, &self.work)
+        read(
+            &prepare(&self.files, &reading, &self.work)?,
+            &self.files,
+            &self.work,
+        )
     }
 
     pub(super) fn write(&self, table: &Table, path: &str) -> Result<Format, TableError> {
@@ -113,7 +119,13 @@ impl Place {
             step: &step,
             label: "run-step",
         };
-        Ok(write(&self.files, &writing, table, &self.work)?.format)
+        Ok(write(
+            &self.files,
+            &writing,
+            &Feed::Table(table.clone()),
+            &self.work,
+        )?
+        .format)
     }
 
     /// The columns of a table read from `path`, and then its rows.
@@ -142,7 +154,9 @@ pub(super) fn shown(table: &Table) -> Vec<String> {
     let fields = fields.map(|field| format!("{}: {}", field.name(), field.data_type()));
     let mut lines = vec![fields.collect::<Vec<_>>().join(", ")];
     let options = FormatOptions::default().with_null("∅");
-    for batch in table.batches() {
+    let mut reader = table.open().unwrap();
+    while let Some(batch) = reader.next() {
+        let batch = batch.unwrap();
         let columns = batch.columns().iter();
         let columns: Vec<_> = columns
             .map(|column| ArrayFormatter::try_new(column, &options).unwrap())
@@ -159,11 +173,19 @@ pub(super) fn shown(table: &Table) -> Vec<String> {
 pub(super) fn settings() -> TableSettings {
     TableSettings {
         files: Vec::new(),
-        table_size: ByteSize::of(64 << 20),
-        tables_memory: ByteSize::of(256 << 20),
-        sql_memory: ByteSize::of(64 << 20),
+        memory: Some(ByteSize::of(256 << 20)),
         spill_size: ByteSize::of(1 << 30),
     }
+}
+
+/// So much memory, and much disk.
+pub(super) fn budget(memory: u64) -> Budget {
+    let memory = Some(ByteSize::of(memory));
+    let settings = TableSettings {
+        memory,
+        ..settings()
+    };
+    Budget::new(&settings, &std::env::temp_dir()).unwrap()
 }
 
 /// An engine that spills to the system's folder for temporary files.

@@ -6,18 +6,18 @@ use std::{
 };
 
 use datafusion::arrow::{
-    array::{RecordBatch, RecordBatchOptions},
+    array::RecordBatch,
     datatypes::{DataType, Field, Schema, SchemaRef},
     error::ArrowError,
 };
 
 use super::{
-    Table, TableError,
+    TableError,
     batches::COLUMNS_MAX,
     error::Shown,
     files::SourceFile,
-    memory::Collector,
     read::{Source, Work},
+    sink::Sink,
 };
 
 /// The most rows that are taken out of a file at once, where that can be said.
@@ -26,45 +26,63 @@ pub(super) const BATCH_ROWS: usize = 8192;
 /// A file of which the columns are known.
 pub(super) struct Opened {
     pub(super) schema: SchemaRef,
+    /// Its rows, with those of its columns that were asked for, in any order.
     pub(super) batches: Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>>>,
 }
 
-/// Reads the files, which must all have the same columns, into one table.
-/// `open` opens one of the format that is called `name`.
-pub(super) fn read(
+/// Opens a file, of which the columns of these names are wanted.
+pub(super) type Open = fn(&SourceFile, &[&str], &Work) -> Result<Opened, TableError>;
+
+/// The columns of the files, which must all have the same: those of the first.
+pub(super) fn columns(
     source: &Source<'_>,
     name: &str,
-    open: fn(&SourceFile, &Work) -> Result<Opened, TableError>,
-) -> Result<Table, TableError> {
-    let mut table: Option<(SchemaRef, Collector)> = None;
-    for (position, file) in source.files.iter().enumerate() {
-        let mut opened = guarded(file, name, || open(file, source.work))?;
-        let (schema, table) = match &mut table {
-            Some((schema, table)) => (schema, table),
-            None => {
-                let schema = columns(file, &opened.schema)?;
-                let collector =
-                    Collector::of_files(&source.work.budget, &schema, &source.partitions);
-                let (schema, collector) = table.insert((schema, collector));
-                (schema, collector)
-            }
-        };
-        table.start_file(position);
-        let places = places(schema, &opened.schema, file, &source.files[0])?;
-        while let Some(batch) = guarded(file, name, || Ok(opened.batches.next()))? {
-            source.work.check()?;
-            let batch = batch.map_err(|error| file.unreadable(name, &error))?;
-            let columns = places.iter().map(|place| Arc::clone(batch.column(*place)));
-            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            let batch =
-                RecordBatch::try_new_with_options(Arc::clone(schema), columns.collect(), &options);
-            table.push(batch.map_err(|error| file.unreadable(name, &error))?)?;
-        }
-    }
-    let table = table.ok_or_else(|| TableError::Fault {
+    open: Open,
+) -> Result<SchemaRef, TableError> {
+    let first = source.files.first().ok_or_else(|| TableError::Fault {
         message: "there was no file to read".to_owned(),
     })?;
-    Ok(table.1.finish())
+    let opened = guarded(first, name, || open(first, &[], source.work))?;
+    if opened.schema.fields().len() > COLUMNS_MAX {
+        return Err(TableError::refused(
+            "bad_file",
+            format!("{} has more than {COLUMNS_MAX} columns", first.shown),
+        ));
+    }
+    // Each may have missing values, since there may be some in another file.
+    let field = |field: &Arc<Field>| Field::new(field.name(), field.data_type().clone(), true);
+    let fields: Vec<Field> = opened.schema.fields().iter().map(field).collect();
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Reads the files, which must all have the columns `own`. `open` opens one of
+/// the format that is called `name`.
+pub(super) fn read(
+    source: &Source<'_>,
+    own: &SchemaRef,
+    name: &str,
+    open: Open,
+    sink: &mut Sink<'_>,
+) -> Result<(), TableError> {
+    let wanted = own.fields().iter().zip(sink.wanted());
+    let wanted: Vec<&str> = wanted
+        .filter_map(|(field, wanted)| wanted.then_some(field.name().as_str()))
+        .collect();
+    for (position, file) in source.files.iter().enumerate() {
+        let mut opened = guarded(file, name, || open(file, &wanted, source.work))?;
+        check_columns(own, &opened.schema, file, &source.files[0])?;
+        sink.start_file(position);
+        while let Some(batch) = guarded(file, name, || Ok(opened.batches.next()))? {
+            source.work.check()?;
+            let batch = batch.and_then(|batch| {
+                let schema = batch.schema();
+                let places = wanted.iter().map(|name| schema.index_of(name));
+                batch.project(&places.collect::<Result<Vec<_>, _>>()?)
+            });
+            sink.push(&batch.map_err(|error| file.unreadable(name, &error))?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Does `work` with a library that may panic where a file is damaged.
@@ -78,27 +96,13 @@ pub(super) fn guarded<T>(
     done.unwrap_or_else(|_| Err(file.unreadable(name, &"it is damaged")))
 }
 
-/// The columns of a table: those of its first file, each of which may have
-/// missing values, since they may be missing in another file.
-fn columns(file: &SourceFile, schema: &Schema) -> Result<SchemaRef, TableError> {
-    if schema.fields().len() > COLUMNS_MAX {
-        return Err(TableError::refused(
-            "bad_file",
-            format!("{} has more than {COLUMNS_MAX} columns", file.shown),
-        ));
-    }
-    let field = |field: &Arc<Field>| Field::new(field.name(), field.data_type().clone(), true);
-    let fields: Vec<Field> = schema.fields().iter().map(field).collect();
-    Ok(Arc::new(Schema::new(fields)))
-}
-
-/// Where in `found` the columns of `wanted` stand.
-fn places(
+/// Checks that a file has the `wanted` columns and no others.
+fn check_columns(
     wanted: &Schema,
     found: &Schema,
     file: &SourceFile,
     first: &SourceFile,
-) -> Result<Vec<usize>, TableError> {
+) -> Result<(), TableError> {
     let differs = |reason: String| {
         let file = &file.shown;
         TableError::refused("columns_differ", format!("{file}: {reason}"))
@@ -110,7 +114,7 @@ fn places(
             "column {name} is not in {first}, which is read with it"
         )));
     }
-    let place = |field: &Arc<Field>| {
+    for field in wanted.fields() {
         let (name, first) = (Shown(field.name()), &first.shown);
         let place = found.index_of(field.name());
         let place =
@@ -122,7 +126,6 @@ fn places(
                 "column {name} is {given}, but {expected} in {first}, which is read with it"
             )));
         }
-        Ok(place)
-    };
-    wanted.fields().iter().map(place).collect()
+    }
+    Ok(())
 }

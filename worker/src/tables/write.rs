@@ -4,16 +4,19 @@ use std::{io::Write, path::Path};
 
 use datafusion::arrow::{
     array::RecordBatch,
-    csv, json,
+    csv,
+    datatypes::SchemaRef,
+    json,
     json::writer::{JsonArray, JsonFormat, LineDelimited},
 };
 use millstream_shared::flow::step::{Compression, CsvWriting, Format, WriteStep};
 
 use super::{
-    Files, Table, TableError, arrow_file,
+    Feed, FeedReader, Files, Table, TableError, arrow_file,
     compression::compressed,
     error::Shown,
     excel, parquet, partitions,
+    partitions::Spread,
     partitions::is_partition_by,
     publish::Draft,
     publish_elsewhere::{not_written, publish_at, publish_objects},
@@ -35,14 +38,42 @@ pub(crate) struct Writing<'a> {
 pub(crate) struct Written {
     pub(crate) format: Format,
     pub(crate) bytes: u64,
+    /// How many rows went into it.
+    pub(crate) rows: u64,
 }
 
-/// Writes `table` into a file, which appears whole or not at all. This blocks:
+/// The rows of a feed on their way into one file.
+pub(super) struct Rows<'r> {
+    schema: &'r SchemaRef,
+    reader: FeedReader,
+}
+
+impl<'r> Rows<'r> {
+    pub(super) fn of(feed: &'r Feed) -> Result<Self, TableError> {
+        Ok(Self {
+            schema: feed.schema(),
+            reader: feed.open()?,
+        })
+    }
+
+    pub(super) fn schema(&self) -> &'r SchemaRef {
+        self.schema
+    }
+
+    /// The next ones; none at the end. Fails when nobody wants the file any
+    /// more.
+    pub(super) fn next(&mut self, work: &Work) -> Result<Option<RecordBatch>, TableError> {
+        work.check()?;
+        self.reader.next().transpose()
+    }
+}
+
+/// Writes rows into a file, which appears whole or not at all. This blocks:
 /// [`super::Engine::on_files`] is the place for it.
 pub(crate) fn write(
     files: &Files,
     writing: &Writing<'_>,
-    table: &Table,
+    feed: &Feed,
     work: &Work,
 ) -> Result<Written, TableError> {
     let path = &*writing.location.shown();
@@ -54,81 +85,90 @@ pub(crate) fn write(
     }
     let partition_by = &writing.step.partition_by;
     if !partition_by.is_empty() {
-        let bytes = write_partitions(files, writing, format, table, work)?;
-        return Ok(Written { format, bytes });
+        let spread = write_partitions(files, writing, format, feed, work)?;
+        return Ok(Written {
+            format,
+            bytes: spread.written,
+            rows: spread.rows,
+        });
     }
     if format == Format::Excel && !path.to_ascii_lowercase().ends_with(".xlsx") {
         let message = format!("`{path}`: a workbook is written as `.xlsx` and nothing else");
         return Err(TableError::refused("unwritable", message));
     }
-    let (location, label) = (writing.location, writing.label);
-    let folder = match location {
+    let folder = match writing.location {
         Location::Local(path) => files.target(path)?.folder,
         Location::Objects(objects) => objects.folder().to_owned(),
         Location::Web(_) => return Err(not_written(path)),
     };
-    let bytes = publish_at(files, location, label, work, |draft| {
+    let mut rows = Rows::of(feed)?;
+    let bytes = publish_at(files, writing.location, writing.label, work, |draft| {
         compressed(draft, compression, |output| {
-            write_as(format, writing.step, table, &folder, output, work)
+            write_as(format, writing.step, &mut rows, &folder, output, work)
         })
     })?;
-    Ok(Written { format, bytes })
+    Ok(Written {
+        format,
+        bytes,
+        rows: rows.reader.rows(),
+    })
 }
 
-/// Spreads `table` over folders, or over objects whose names have the like.
+/// Spreads the rows over folders, or over objects whose names have the like.
 fn write_partitions(
     files: &Files,
     writing: &Writing<'_>,
     format: Format,
-    table: &Table,
+    feed: &Feed,
     work: &Work,
-) -> Result<u64, TableError> {
+) -> Result<Spread, TableError> {
     let (step, columns) = (writing.step, &writing.step.partition_by);
     let ending = format.ending();
+    let fill = |part: &Table, folder: &Path, draft: &mut Draft<'_>| {
+        let part = Feed::Table(part.clone());
+        let mut rows = Rows::of(&part)?;
+        write_as(format, step, &mut rows, folder, draft, work)
+    };
     match writing.location {
         Location::Local(path) => {
             let target = files.target_folder(path)?;
             let is_ours = |name: &str, is_folder| is_folder && is_partition_by(columns, name);
             publish_folder(&target, writing.label, work, is_ours, |folder| {
-                partitions::write(table, columns, ending, work, |name, part| {
-                    let fill =
-                        |draft: &mut Draft<'_>| write_as(format, step, part, folder, draft, work);
-                    publish_folder::put(folder, name, fill)
+                partitions::write(feed, columns, ending, work, |name, part| {
+                    publish_folder::put(folder, name, |draft| fill(part, folder, draft))
                 })
             })
         }
         Location::Objects(objects) => {
+            let folder = objects.folder();
             let is_ours = |name: &str| is_partition_by(columns, name);
-            publish_objects(objects, work, is_ours, |objects| {
-                let folder = objects.folder().to_owned();
-                partitions::write(table, columns, ending, work, |name, part| {
-                    objects.put(name, work, |draft| {
-                        write_as(format, step, part, &folder, draft, work)
-                    })
+            let (spread, written) = publish_objects(objects, work, is_ours, |drafts| {
+                partitions::write(feed, columns, ending, work, |name, part| {
+                    drafts.put(name, |draft| fill(part, folder, draft))
                 })
-                .map(drop)
-            })
+            })?;
+            Ok(Spread { written, ..spread })
         }
         Location::Web(web) => Err(not_written(web.shown())),
     }
 }
 
-/// Writes `table` as one file. `folder` is on the disk that it goes to.
+/// Writes the rows as one file. `folder` is on the disk that it goes to.
 fn write_as(
     format: Format,
     step: &WriteStep,
-    table: &Table,
+    rows: &mut Rows<'_>,
     folder: &Path,
     output: Output<'_>,
     work: &Work,
 ) -> Result<(), TableError> {
     match format {
-        Format::Csv => write_csv(table, &step.csv.clone().unwrap_or_default(), output, work),
-        Format::Json => write_json::<JsonArray>(table, output, work),
-        Format::Ndjson => write_json::<LineDelimited>(table, output, work),
-        Format::Parquet => parquet::write(table, output, work),
-        Format::Arrow => arrow_file::write(table, output, work),
-        Format::Excel => excel::write(table, folder, output, work),
+        Format::Csv => write_csv(rows, &step.csv.clone().unwrap_or_default(), output, work),
+        Format::Json => write_json::<JsonArray>(rows, output, work),
+        Format::Ndjson => write_json::<LineDelimited>(rows, output, work),
+        Format::Parquet => parquet::write(rows, output, work),
+        Format::Arrow => arrow_file::write(rows, output, work),
+        Format::Excel => excel::write(rows, folder, output, work),
     }
 }
 
@@ -137,12 +177,12 @@ pub(super) type Output<'a> = &'a mut (dyn Write + Send);
 
 /// Missing values are empty fields. Lists and structs have no place in CSV.
 fn write_csv(
-    table: &Table,
+    rows: &mut Rows<'_>,
     options: &CsvWriting,
     output: Output<'_>,
     work: &Work,
 ) -> Result<(), TableError> {
-    let fields = table.schema().fields();
+    let fields = rows.schema().fields();
     if let Some(nested) = fields.iter().find(|field| field.data_type().is_nested()) {
         let name = Shown(nested.name());
         return Err(unwritable(format!(
@@ -160,26 +200,25 @@ fn write_csv(
         .with_quote(options.quote.byte())
         .build(output);
     // The header goes out with the first rows, which an empty table lacks.
-    let header = RecordBatch::new_empty(table.schema().clone());
-    for batch in std::iter::once(&header).chain(table.batches()) {
-        work.check()?;
-        let written = writer.write(batch);
+    let mut next = Some(RecordBatch::new_empty(rows.schema().clone()));
+    while let Some(batch) = next {
+        let written = writer.write(&batch);
         written.map_err(|error| unwritable(error.to_string()))?;
+        next = rows.next(work)?;
     }
     Ok(())
 }
 
 /// Missing values are `null`, so that every row names every column.
 fn write_json<F: JsonFormat>(
-    table: &Table,
+    rows: &mut Rows<'_>,
     output: Output<'_>,
     work: &Work,
 ) -> Result<(), TableError> {
     let builder = json::WriterBuilder::new().with_explicit_nulls(true);
     let mut writer = builder.build::<_, F>(output);
-    for batch in table.batches() {
-        work.check()?;
-        let written = writer.write(batch);
+    while let Some(batch) = rows.next(work)? {
+        let written = writer.write(&batch);
         written.map_err(|error| unwritable(error.to_string()))?;
     }
     let finished = writer.finish();

@@ -8,7 +8,6 @@ use crate::databases::{
     error::{DatabaseError, Place},
     fault,
     names::quoted,
-    rows::Rows,
     session::Load,
 };
 
@@ -28,9 +27,8 @@ pub(super) async fn insert(
     let names = names.collect::<Vec<_>>().join(", ");
     let values = format!("({})", vec!["?"; load.columns.len()].join(", "));
     let rows_max = (VALUES_MAX / load.columns.len()).clamp(1, ROWS_MAX);
-    let mut first_row = 1;
-    for batch in load.from.batches() {
-        let rows = Rows::of(batch)?;
+    while let Some((rows, before)) = load.next().await? {
+        let first_row = before + 1;
         let mut next = 0;
         while next < rows.count() {
             let (mut arguments, mut count, mut bytes) = (MySqlArguments::default(), 0, 0);
@@ -58,7 +56,6 @@ pub(super) async fn insert(
             fault::reach(fault::MID_COPY);
             next += count;
         }
-        first_row += rows.count() as u64;
     }
     Ok(())
 }

@@ -287,7 +287,7 @@ impl Session for Mysql {
              where not exists (select 1 from {table} t where {same})"
         ))
         .await?;
-        Ok(load.upserted(known.unsigned_abs()))
+        Ok(load.upserted(known.unsigned_abs()).await)
     }
 
     async fn change(&mut self, statement: &Statement<'_>) -> Result<u64, DatabaseError> {

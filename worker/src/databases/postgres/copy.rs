@@ -11,7 +11,6 @@ use crate::databases::{
     error::{DatabaseError, Place},
     fault,
     names::quoted,
-    rows::Rows,
     session::Load,
 };
 
@@ -31,9 +30,8 @@ pub(super) async fn copy(
     let sql = format!("copy {table} ({names}) from stdin");
     let mut copying = connection.copy_in_raw(&sql).await.map_err(failure)?;
     let mut line = String::new();
-    let mut first_row = 1;
-    for batch in load.from.batches() {
-        let rows = Rows::of(batch)?;
+    while let Some((rows, before)) = load.next().await? {
+        let first_row = before + 1;
         for row in 0..rows.count() {
             for (index, cell) in rows.row(row).enumerate() {
                 let place = || Place {
@@ -55,7 +53,6 @@ pub(super) async fn copy(
                 fault::reach(fault::MID_COPY);
             }
         }
-        first_row += rows.count() as u64;
     }
     copying.send(line.as_bytes()).await.map_err(failure)?;
     fault::reach(fault::MID_COPY);

@@ -216,7 +216,7 @@ impl Session for Postgres {
             .and_then(|row| row.try_get(0))
             .map_err(failure)?;
         self.run(parts.merge_on_conflict()).await?;
-        Ok(load.upserted(known.unsigned_abs()))
+        Ok(load.upserted(known.unsigned_abs()).await)
     }
 
     async fn change(&mut self, statement: &Statement<'_>) -> Result<u64, DatabaseError> {

@@ -24,7 +24,6 @@ use super::{
     kind::Kind,
     marker::{self, Change, Marker},
     names::{Parts, STAGE, TableName, quoted},
-    rows::Rows,
     session::{Load, Session, Statement},
 };
 use crate::tables::Files;
@@ -87,9 +86,8 @@ impl Sqlite {
         let names = names.collect::<Vec<_>>().join(", ");
         let values = format!("({})", vec!["?"; kinds.len()].join(", "));
         let rows_max = (VALUES_MAX / kinds.len()).clamp(1, 500);
-        let mut first_row = 1;
-        for batch in load.from.batches() {
-            let rows = Rows::of(batch)?;
+        while let Some((rows, before)) = load.next().await? {
+            let first_row = before + 1;
             let mut next = 0;
             while next < rows.count() {
                 let end = rows.count().min(next + rows_max);
@@ -116,7 +114,6 @@ impl Sqlite {
                 fault::reach(fault::MID_COPY);
                 next = end;
             }
-            first_row += rows.count() as u64;
         }
         Ok(())
     }
@@ -310,7 +307,7 @@ impl Session for Sqlite {
             .and_then(|row| row.try_get(0))
             .map_err(failure)?;
         self.run(parts.merge_on_conflict()).await?;
-        Ok(load.upserted(known.unsigned_abs()))
+        Ok(load.upserted(known.unsigned_abs()).await)
     }
 
     async fn change(&mut self, statement: &Statement<'_>) -> Result<u64, DatabaseError> {

@@ -13,14 +13,14 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        attempt::{attempt, without_attempt},
+        attempt::{self, without_attempt},
         patiently,
     },
     Carrying,
 };
 use crate::{
     mask::Mask,
-    steps::{StepContext, StepError},
+    steps::{Offer, StepContext, StepError},
 };
 
 impl Carrying<'_> {
@@ -36,6 +36,14 @@ impl Carrying<'_> {
                     .get(&id)
                     .is_some_and(|due| *due > Instant::now())
                 {
+                    continue;
+                }
+                if self.waits_with_taker(&id) {
+                    continue;
+                }
+                if self.remake_lost(&id) {
+                    // Other steps may start instead.
+                    ended = true;
                     continue;
                 }
                 self.waiting.remove(&id);
@@ -89,7 +97,7 @@ impl Carrying<'_> {
         }
         let missing = takes
             .iter()
-            .find(|table| !self.tables.contains_key(*table))?;
+            .find(|table| !self.feeds.contains_key(*table))?;
         let message = format!("the step `{missing}` has made no table");
         Some(without_attempt(
             step,
@@ -125,27 +133,29 @@ impl Carrying<'_> {
     fn start(&mut self, step: &Step) {
         let attempts = self.attempts.entry(step.id.clone()).or_default();
         *attempts += 1;
-        let tables = self.takes[&step.id].iter().filter_map(|table| {
-            let rows = self.tables.get(table)?;
-            Some((table.clone(), rows.clone()))
-        });
+        let attempt = *attempts;
+        let stop = self.giving_up.child_token();
+        let offers = self.streams.contains_key(&step.id);
+        let offer = offers.then(|| Offer::new(step.id.clone(), self.offers.0.clone()));
         let context = StepContext {
             run: self.around.hold.lease.run,
             flow: self.around.flow.clone(),
             step: step.id.clone(),
-            attempt: *attempts,
+            attempt,
             scope: self.scope.for_step(step),
             mask: Mask::default(),
-            tables: tables.collect(),
-            cancelled: self.giving_up.clone(),
+            feeds: self.feeds_of(&step.id),
+            offer,
+            cancelled: stop.clone(),
             services: Arc::clone(&self.around.shared.services),
         };
         self.progress.start(step.id.clone());
-        tracing::debug!(step = %step.id, attempt = *attempts, "step starts");
+        self.stops.insert(step.id.clone(), stop);
+        tracing::debug!(step = %step.id, attempt, "step starts");
         let step = step.clone();
         let shared = Arc::clone(self.around.shared);
         self.tasks.spawn(async move {
-            let attempted = attempt(&step, context, &shared).await;
+            let attempted = attempt::attempt(&step, context, &shared).await;
             (step.id, attempted)
         });
     }

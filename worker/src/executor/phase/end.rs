@@ -15,6 +15,7 @@ use super::{
     super::{attempt::Attempted, patiently},
     Carrying, fatal,
 };
+use crate::tables::Feed;
 
 impl Carrying<'_> {
     /// Notes how an attempt went.
@@ -24,32 +25,43 @@ impl Carrying<'_> {
         mut attempted: Attempted,
     ) -> Result<(), StoreError> {
         let step = self.steps[&id];
-        if attempted.result.is_err() && self.giving_up.is_cancelled() {
-            // It was told to give up: it has not failed.
-            return Ok(());
+        let stop = self.stops.remove(&id);
+        if attempted.result.is_err() {
+            if self.giving_up.is_cancelled() {
+                // It was told to give up: it has not failed.
+                return Ok(());
+            }
+            self.stop_makers(&id);
+            let is_stopped = stop.is_some_and(|stop| stop.is_cancelled());
+            if is_stopped || attempted.is_interrupted() {
+                self.starts_over(&id);
+                return Ok(());
+            }
         }
         if let Some(delay) = attempted.retry_after(step) {
             return self.wait_for_retry(step, &attempted, delay).await;
         }
         let record = attempted.record(step);
+        let ended = id.clone();
         let restoring = self.restoring.remove(&id);
         if let Ok(output) = &mut attempted.result
             && let Some(table) = output.table.take()
         {
-            self.tables.insert(id.clone(), table);
+            self.feeds.insert(id.clone(), Feed::Table(table));
         }
         match &record.error {
             None if restoring => self.progress.end(id, StepState::Succeeded),
             Some(error) if restoring => {
                 let message = format!(
-                    "its table had to be made again, since a worker was lost: {}",
+                    "its rows had to be made again, since a worker or the attempt of another step was lost: {}",
                     error.message
                 );
                 self.fail_with(&error.code, message);
             }
             _ => self.store(step, record).await?,
         }
-        self.drop_tables();
+        self.stop_restored(&ended);
+        self.drop_feeds();
         Ok(())
     }
 
@@ -73,6 +85,7 @@ impl Carrying<'_> {
         };
         patiently(|| store.note_attempt(lease, &step.id, failed)).await?;
         self.progress.pause(&step.id);
+        self.drop_flow(&step.id);
         self.waiting.insert(step.id.clone(), Instant::now() + delay);
         Ok(())
     }
@@ -106,21 +119,5 @@ impl Carrying<'_> {
         }
         self.scope.end(&step.id, &record);
         self.progress.end(step.id.clone(), record.state);
-    }
-
-    /// Lets go of tables that no step to come takes.
-    fn drop_tables(&mut self) {
-        let Self {
-            tables,
-            takes,
-            progress,
-            ..
-        } = self;
-        let wanted = |table: &StepId| {
-            takes
-                .iter()
-                .any(|(step, takes)| takes.contains(table) && progress.state_of(step).is_none())
-        };
-        tables.retain(|table, _| wanted(table));
     }
 }

@@ -2,6 +2,7 @@
 
 mod begin;
 mod end;
+mod flows;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -11,7 +12,7 @@ use std::{
 
 use indexmap::IndexMap;
 use millstream_shared::{
-    flow::{Step, graph, step::OnError},
+    flow::{Step, graph, step::OnError, streams},
     id::{FlowId, StepId},
     run::{
         RunError, StepRecord, StepState,
@@ -20,13 +21,18 @@ use millstream_shared::{
     store::{Checkpoints, StoreError},
 };
 use tokio::{
+    sync::mpsc,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{Clock, attempt::Attempted, scope::RunScope};
-use crate::{Shared, lease::Hold, tables::Table};
+use crate::{
+    Shared,
+    lease::Hold,
+    tables::{Feed, Flow},
+};
 
 /// A run that has nothing to do for longer than this before a step is tried
 /// again is given back: a pause holds no slot.
@@ -74,7 +80,17 @@ struct Carrying<'r> {
     /// For each step, the tables that it takes.
     takes: HashMap<StepId, BTreeSet<StepId>>,
     progress: Progress,
-    tables: HashMap<StepId, Table>,
+    /// What steps have made, or are making.
+    feeds: HashMap<StepId, Feed>,
+    /// For each step whose rows another one takes while they are made, that one.
+    streams: HashMap<StepId, StepId>,
+    /// Where such steps say that their rows can be taken.
+    offers: (
+        mpsc::UnboundedSender<(StepId, Flow)>,
+        mpsc::UnboundedReceiver<(StepId, Flow)>,
+    ),
+    /// For each step that is being executed, what makes it stop.
+    stops: HashMap<StepId, CancellationToken>,
     /// Steps that had ended, and are executed again for their tables only:
     /// those were in the memory of a worker that was lost.
     restoring: HashSet<StepId>,
@@ -107,7 +123,10 @@ impl<'r> Carrying<'r> {
             takes: takes.collect(),
             upstream: graph::upstream(steps),
             progress: Progress::new(waits_for(steps)),
-            tables: HashMap::new(),
+            feeds: HashMap::new(),
+            streams: streams::streams(steps),
+            offers: mpsc::unbounded_channel(),
+            stops: HashMap::new(),
             restoring: HashSet::new(),
             attempts: HashMap::new(),
             tasks: JoinSet::new(),
@@ -175,6 +194,9 @@ impl<'r> Carrying<'r> {
                     return self.ended_by(error);
                 }
             }
+            if stopping {
+                self.stop_untaken();
+            }
             if self.tasks.is_empty()
                 && let Some(phase) = self.resting(stopping)
             {
@@ -184,6 +206,10 @@ impl<'r> Carrying<'r> {
                 .next_attempt()
                 .filter(|_| self.failure.is_none() && !stopping);
             let went_on = tokio::select! {
+                Some((step, flow)) = self.offers.1.recv() => {
+                    self.offered(step, flow);
+                    Ok(())
+                }
                 Some(joined) = self.tasks.join_next() => match joined {
                     Ok((step, attempted)) => self.note(step, attempted).await,
                     Err(panic) => {
@@ -208,8 +234,14 @@ impl<'r> Carrying<'r> {
             return None;
         }
         let startable = self.progress.startable();
-        let due = startable.iter().filter_map(|step| self.waiting.get(step));
-        due.min().copied()
+        let now = Instant::now();
+        // What is due, and waits for the rows of a step that is made to flow
+        // again, starts when these flow.
+        let due = self
+            .waiting
+            .iter()
+            .filter(|(step, due)| **due > now || startable.contains(step));
+        due.map(|(_, due)| *due).min()
     }
 
     /// What to do while no step is running: nothing (`None`), or to leave.

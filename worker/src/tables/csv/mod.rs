@@ -14,30 +14,28 @@ use millstream_shared::flow::step::CsvReading;
 
 use self::rows::{Next, Rows};
 use super::{
-    Table, TableError,
+    TableError,
     batches::{Batches, Columns},
     column::ColumnKind,
     inferred::Inferred,
     read::Source,
     rejects::Rejects,
+    sink::Sink,
 };
 
-/// Reads the files into one table: the declared columns, or all columns with
-/// types that fit every value of all files.
-pub(super) fn read(source: &Source<'_>, rejects: &mut Rejects) -> Result<Table, TableError> {
+/// Reads these columns of the files.
+pub(super) fn read(
+    source: &Source<'_>,
+    columns: &Columns,
+    rejects: &mut Rejects,
+    sink: &mut Sink<'_>,
+) -> Result<(), TableError> {
     let by_default = CsvReading::default();
     let options = source.step.csv.as_ref().unwrap_or(&by_default);
-    let inferred;
-    let columns = match &source.declared {
-        Some(declared) => declared,
-        None => {
-            inferred = infer(source, options, rejects)?;
-            &inferred
-        }
-    };
+    let declared = source.step.columns.is_some();
     // A file without a header has the declared columns in their order.
-    let names = source.declared.as_ref().filter(|_| !options.header);
-    let mut table = Batches::new(source, columns)?;
+    let names = Some(columns).filter(|_| declared && !options.header);
+    let mut table = Batches::new(columns, declared, sink)?;
     for (position, file) in source.files.iter().enumerate() {
         table.start_file(position)?;
         let mut rows = Rows::open(file, options, names, source.work)?;
@@ -60,7 +58,7 @@ pub(super) fn read(source: &Source<'_>, rejects: &mut Rejects) -> Result<Table, 
     table.finish()
 }
 
-fn fill(table: &mut Batches, rows: &Rows<'_>, places: &[usize]) -> Result<(), TableError> {
+fn fill(table: &mut Batches<'_, '_>, rows: &Rows<'_>, places: &[usize]) -> Result<(), TableError> {
     for (column, place) in places.iter().enumerate() {
         let set = table.set(column, rows.value(*place));
         set.map_err(|reason| rows.bad_row(reason))?;
@@ -70,11 +68,9 @@ fn fill(table: &mut Batches, rows: &Rows<'_>, places: &[usize]) -> Result<(), Ta
 
 /// The columns of the files, which must all have the same, typed by their
 /// values.
-fn infer(
-    source: &Source<'_>,
-    options: &CsvReading,
-    rejects: &Rejects,
-) -> Result<Columns, TableError> {
+pub(super) fn infer(source: &Source<'_>, rejects: &Rejects) -> Result<Columns, TableError> {
+    let by_default = CsvReading::default();
+    let options = source.step.csv.as_ref().unwrap_or(&by_default);
     let mut columns: IndexMap<String, Inferred> = IndexMap::new();
     let mut first = None;
     for file in source.files {

@@ -65,7 +65,7 @@ impl<'a> Rows<'a> {
         names: Option<&Columns>,
         work: &'a Work,
     ) -> Result<Self, TableError> {
-        let (mut input, offset) = file.open(options.encoding, work)?;
+        let (mut input, offset) = file.open(options.encoding)?;
         let start = input.fill_buf();
         let start = start.map_err(|error| file.failed("reading", error))?;
         let line_end = line_end(start);

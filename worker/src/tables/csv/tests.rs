@@ -35,7 +35,7 @@ fn a_value_far_down_decides_the_type() {
     place.put("a.csv", &text);
     let table = place.read("a.csv").unwrap();
     assert_eq!(table.rows(), 20_001);
-    assert_eq!(table.batches().len(), 3);
+    assert_eq!(table.0.batches.len(), 3);
     assert_eq!(place.shown("a.csv")[0], "n: Utf8");
 }
 

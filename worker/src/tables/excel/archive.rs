@@ -30,11 +30,11 @@ const ODS_PART: &str = "content.xml";
 /// So much memory takes a cell of which the library makes a whole table.
 const CELL_BYTES: u64 = 64;
 
-/// The kind of workbook that `file` is, which does not take more memory than a
-/// table may.
+/// The kind of workbook that `file` is, which does not take more memory than one
+/// may.
 pub(super) fn check(file: &SourceFile, work: &Work) -> Result<Kind, TableError> {
     let unreadable = |error: &dyn std::fmt::Display| file.unreadable(NAME, error);
-    let limit = work.budget.table_size();
+    let limit = work.budget.piece();
     let mut input = BufReader::new(file.open_plain()?);
     let start = input.fill_buf();
     let start = start.map_err(|error| file.failed("reading", error))?;
@@ -225,7 +225,7 @@ mod tests {
         );
         ods(&place, &row);
         let expected =
-            "a.ods: the workbook takes more than the 64 MiB of memory that --table-size allows";
+            "a.ods: the workbook takes more than 64 MiB, a quarter of what --memory allows";
         assert_eq!(place.refusal("a.ods"), expected);
         let zeros = vec![0; 65 << 20];
         archive(&place, "a.xlsx", &[(XLSX_PART, &zeros[..])]);

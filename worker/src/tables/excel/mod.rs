@@ -17,7 +17,7 @@ use self::{
     sheet::{Row, Sheet},
 };
 use super::{
-    Table, TableError,
+    TableError,
     batches::{Batches, COLUMNS_MAX, Columns, Header},
     column::ColumnKind,
     error::Shown,
@@ -25,6 +25,7 @@ use super::{
     inferred::Inferred,
     read::Source,
     rejects::Rejects,
+    sink::Sink,
 };
 
 pub(super) use write::write;
@@ -32,18 +33,15 @@ pub(super) use write::write;
 /// How errors call such files.
 const NAME: &str = "workbook";
 
-/// Reads one sheet of each file into one table: the declared columns, or all
-/// columns with types that fit every value of all files.
-pub(super) fn read(source: &Source<'_>, rejects: &mut Rejects) -> Result<Table, TableError> {
-    let inferred;
-    let columns = match &source.declared {
-        Some(declared) => declared,
-        None => {
-            inferred = infer(source, rejects)?;
-            &inferred
-        }
-    };
-    let mut table = Batches::new(source, columns)?;
+/// Reads these columns of one sheet of each file.
+pub(super) fn read(
+    source: &Source<'_>,
+    columns: &Columns,
+    rejects: &mut Rejects,
+    sink: &mut Sink<'_>,
+) -> Result<(), TableError> {
+    let declared = source.step.columns.is_some();
+    let mut table = Batches::new(columns, declared, sink)?;
     for (position, file) in source.files.iter().enumerate() {
         table.start_file(position)?;
         let named = Named::open(file, source)?;
@@ -62,7 +60,7 @@ pub(super) fn read(source: &Source<'_>, rejects: &mut Rejects) -> Result<Table, 
 }
 
 fn fill(
-    table: &mut Batches,
+    table: &mut Batches<'_, '_>,
     columns: &Columns,
     named: &Named<'_>,
     row: &Row,
@@ -93,7 +91,7 @@ fn fill(
 
 /// The columns of the files, which must all have the same, typed by their
 /// cells.
-fn infer(source: &Source<'_>, rejects: &Rejects) -> Result<Columns, TableError> {
+pub(super) fn infer(source: &Source<'_>, rejects: &Rejects) -> Result<Columns, TableError> {
     let mut columns: IndexMap<String, Inferred> = IndexMap::new();
     for (position, file) in source.files.iter().enumerate() {
         let named = Named::open(file, source)?;

@@ -116,8 +116,8 @@ impl Sheet {
             _ => 0,
         };
         self.bytes += (size_of::<(u32, Cell)>() + text) as u64;
-        if self.bytes > work.budget.table_size().bytes() {
-            return Err(too_large(file, work.budget.table_size()));
+        if self.bytes > work.budget.piece().bytes() {
+            return Err(too_large(file, work.budget.piece()));
         }
         let number = row.saturating_add(1);
         let last = self.rows.last_mut().filter(|last| last.number >= number);
@@ -164,11 +164,10 @@ fn workbook(file: &SourceFile, kind: Kind) -> Result<Sheets<BufReader<File>>, Ta
     opened.map_err(|error| file.unreadable(NAME, &error))
 }
 
-/// The cells of a sheet take more memory than a table may.
-pub(super) fn too_large(file: &SourceFile, table_size: ByteSize) -> TableError {
+/// A workbook takes more memory than one may.
+pub(super) fn too_large(file: &SourceFile, limit: ByteSize) -> TableError {
     let file = &file.shown;
-    let message = format!(
-        "{file}: the workbook takes more than the {table_size} of memory that --table-size allows"
-    );
+    let message =
+        format!("{file}: the workbook takes more than {limit}, a quarter of what --memory allows");
     TableError::refused("table_too_large", message)
 }

@@ -9,16 +9,16 @@ use datafusion::arrow::{
         TimestampMillisecondArray,
     },
     compute::{CastOptions, cast_with_options},
-    datatypes::{DataType, TimeUnit},
+    datatypes::{DataType, SchemaRef, TimeUnit},
 };
 use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook, Worksheet, XlsxError};
 
 use super::cell::Cell;
 use crate::tables::{
-    Table, TableError,
+    TableError,
     error::Shown,
     read::Work,
-    write::{Output, unwritable},
+    write::{Output, Rows, unwritable},
 };
 
 /// What programs for workbooks can hold.
@@ -29,14 +29,15 @@ const TEXT_CHARS_MAX: usize = 32_767;
 const DIGITS_MAX: usize = 15;
 const YEARS: std::ops::RangeInclusive<i32> = 1900..=9999;
 
-/// Writes `table` as one sheet, whose rows wait in `folder` and not in memory.
+/// Writes the rows as one sheet, where they wait in `folder` and not in memory.
 pub(in crate::tables) fn write(
-    table: &Table,
+    rows: &mut Rows<'_>,
     folder: &Path,
     output: Output<'_>,
     work: &Work,
 ) -> Result<(), TableError> {
-    check(table)?;
+    let schema = rows.schema().clone();
+    check(&schema)?;
     let mut workbook = Workbook::new();
     workbook.set_tempdir(folder).map_err(failed)?;
     // The same table is the same file, whenever it is written.
@@ -49,14 +50,18 @@ pub(in crate::tables) fn write(
         day: Format::new().set_num_format("yyyy-mm-dd"),
         moment: Format::new().set_num_format("yyyy-mm-dd hh:mm:ss.000"),
     };
-    let fields = table.schema().fields();
+    let fields = schema.fields();
     for (column, field) in fields.iter().enumerate() {
         let written = sheet.write_string(0, column as u16, field.name());
         written.map_err(failed)?;
     }
     let mut row = 0;
-    for batch in table.batches() {
-        work.check()?;
+    while let Some(batch) = rows.next(work)? {
+        if u64::from(row) + batch.num_rows() as u64 >= ROWS_MAX {
+            return Err(unwritable(format!(
+                "a sheet has at most {ROWS_MAX} rows, one of them for the names, and the table has more; write CSV or Parquet"
+            )));
+        }
         let columns = batch.columns().iter().zip(fields);
         let columns = columns.map(|(column, field)| {
             Cells::of(column).map_err(|error| named(field.name(), row + 1, &error))
@@ -73,10 +78,10 @@ pub(in crate::tables) fn write(
     workbook.save_to_writer(output).map_err(failed)
 }
 
-/// Checks that the table is not larger than a sheet, and has no lists or
+/// Checks that the table is not wider than a sheet, and has no lists or
 /// structs.
-fn check(table: &Table) -> Result<(), TableError> {
-    let fields = table.schema().fields();
+fn check(schema: &SchemaRef) -> Result<(), TableError> {
+    let fields = schema.fields();
     if fields.is_empty() {
         let message = "a table without columns cannot be a workbook";
         return Err(unwritable(message.to_owned()));
@@ -85,12 +90,6 @@ fn check(table: &Table) -> Result<(), TableError> {
         return Err(unwritable(format!(
             "a sheet has at most {COLUMNS_MAX} columns, and the table has {}",
             fields.len()
-        )));
-    }
-    if table.rows() >= ROWS_MAX {
-        return Err(unwritable(format!(
-            "a sheet has at most {ROWS_MAX} rows, one of them for the names, and the table has {}; write CSV or Parquet",
-            table.rows()
         )));
     }
     match fields.iter().find(|field| field.data_type().is_nested()) {

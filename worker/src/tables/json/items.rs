@@ -50,7 +50,7 @@ impl<'a> Items<'a> {
         work: &'a Work,
     ) -> Result<Self, TableError> {
         Ok(Self {
-            input: file.open(Encoding::Utf8, work)?.0,
+            input: file.open(Encoding::Utf8)?.0,
             file,
             work,
             state: match layout {

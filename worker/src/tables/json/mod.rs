@@ -16,11 +16,12 @@ use serde_json::value::RawValue;
 
 use self::{items::Items, shape::Shape};
 use super::{
-    Table, TableError,
+    TableError,
     batches::{Batches, COLUMNS_MAX, Columns},
     error::Shown,
     read::Source,
     rejects::Rejects,
+    sink::Sink,
 };
 
 /// How objects follow on one another in a file.
@@ -32,22 +33,16 @@ pub(super) enum Layout {
     Lines,
 }
 
-/// Reads `files` into one table: the `declared` columns, or all columns with
-/// types that fit every value of all files.
+/// Reads these columns of the files.
 pub(super) fn read(
     source: &Source<'_>,
+    columns: &Columns,
     layout: Layout,
     rejects: &mut Rejects,
-) -> Result<Table, TableError> {
-    let inferred;
-    let columns = match &source.declared {
-        Some(declared) => declared,
-        None => {
-            inferred = infer(source, layout, rejects)?;
-            &inferred
-        }
-    };
-    let mut table = Batches::new(source, columns)?;
+    sink: &mut Sink<'_>,
+) -> Result<(), TableError> {
+    let declared = source.step.columns.is_some();
+    let mut table = Batches::new(columns, declared, sink)?;
     let mut met = vec![false; columns.len()];
     for (position, file) in source.files.iter().enumerate() {
         table.start_file(position)?;
@@ -67,7 +62,7 @@ pub(super) fn read(
             }
         }
         let missing = columns.keys().zip(&met).find(|(_, met)| !**met);
-        if let (Some((name, _)), Some(_), 1..) = (missing, &source.declared, objects) {
+        if let (Some((name, _)), true, 1..) = (missing, declared, objects) {
             return Err(TableError::refused(
                 "no_such_column",
                 format!("{}: no object has a member {}", file.shown, Shown(name)),
@@ -79,7 +74,7 @@ pub(super) fn read(
 
 /// Puts the object at hand into `table`, and notes which columns it has.
 fn fill(
-    table: &mut Batches,
+    table: &mut Batches<'_, '_>,
     columns: &Columns,
     items: &Items<'_>,
     met: &mut [bool],
@@ -94,7 +89,7 @@ fn fill(
     Ok(())
 }
 
-fn set(table: &mut Batches, column: usize, json: &str) -> Result<(), String> {
+fn set(table: &mut Batches<'_, '_>, column: usize, json: &str) -> Result<(), String> {
     match json.as_bytes().first() {
         Some(b'n') => table.set(column, None),
         Some(b'"') => {
@@ -118,7 +113,13 @@ fn unescaped(json: &str) -> Result<Cow<'_, str>, String> {
     }
 }
 
-fn infer(source: &Source<'_>, layout: Layout, rejects: &Rejects) -> Result<Columns, TableError> {
+/// The columns that are members of the objects in all files, with types that fit
+/// every value.
+pub(super) fn infer(
+    source: &Source<'_>,
+    layout: Layout,
+    rejects: &Rejects,
+) -> Result<Columns, TableError> {
     let mut columns: IndexMap<String, Shape> = IndexMap::new();
     for file in source.files {
         let mut items = Items::open(file, layout, source.work)?;

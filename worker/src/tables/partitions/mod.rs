@@ -5,7 +5,7 @@ mod read;
 mod write;
 
 pub(super) use read::Partitions;
-pub(super) use write::{is_partition_by, write};
+pub(super) use write::{Spread, is_partition_by, write};
 
 /// What stands for a missing value in the name of a folder.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";

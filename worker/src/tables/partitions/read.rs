@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::{
-    array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array},
+    array::{ArrayRef, UInt32Array},
     compute::take,
     datatypes::{Field, Schema, SchemaRef},
     error::ArrowError,
@@ -84,27 +84,22 @@ impl Partitions {
         Arc::new(Schema::new(own.chain(given).collect::<Vec<_>>()))
     }
 
-    /// Puts the values of the file at `file` behind the columns of its rows.
-    pub(in crate::tables) fn extend(
+    /// The values of the column at `place` for so many rows of a file.
+    pub(in crate::tables) fn column(
         &self,
-        batch: RecordBatch,
         file: usize,
-        schema: &SchemaRef,
-    ) -> Result<RecordBatch, ArrowError> {
-        if self.fields.is_empty() {
-            return Ok(batch);
-        }
-        let rows = batch.num_rows();
+        place: usize,
+        rows: usize,
+    ) -> Result<ArrayRef, ArrowError> {
         let first = UInt32Array::from(vec![0; rows]);
-        let mut columns = batch.columns().to_vec();
-        for (place, _) in self.given(&batch.schema()) {
-            columns.push(take(&self.values[file][place], &first, None)?);
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+        take(&self.values[file][place], &first, None)
     }
 
-    fn given<'a>(&'a self, own: &'a Schema) -> impl Iterator<Item = (usize, &'a Field)> {
+    /// The columns that folders add to those of the files, `own`.
+    pub(in crate::tables) fn given<'a>(
+        &'a self,
+        own: &'a Schema,
+    ) -> impl Iterator<Item = (usize, &'a Field)> {
         let fields = self.fields.iter().enumerate();
         fields.filter(|(_, field)| own.index_of(field.name()).is_err())
     }
