@@ -3,11 +3,15 @@
 //! A block of the guide behind `<!-- run: ID -->` is a flow that is published
 //! and must succeed, one behind `<!-- file: NAME -->` is put into the folder
 //! of files before, and one behind `<!-- shows: NAME -->` is what a file there
-//! must read. They count in their order; other blocks are for people.
+//! must read. They count in their order; other blocks are for people. A
+//! connection `lake` leads to a bucket of this name.
 
 use std::fs;
 
-use harness::{Service, Setup};
+use harness::{Answer, PrivateS3, Service, Setup};
+use reqwest::Method;
+
+use crate::stores::SECRETS_KEY;
 
 const GUIDE: &str = include_str!("../../docs/steps.md");
 
@@ -25,8 +29,16 @@ fn blocks() -> Vec<(&'static str, &'static str, &'static str)> {
 
 #[tokio::test]
 async fn the_flows_of_the_guide_run_as_they_stand() {
-    let service = Service::start(Setup::default()).await;
+    let setup = Setup {
+        api: &[SECRETS_KEY],
+        worker: &[SECRETS_KEY],
+        ..Setup::default()
+    };
+    let (service, s3) = tokio::join!(Service::start(setup), PrivateS3::start());
     let admin = service.admin();
+    let lake = admin.request(Method::PUT, "/api/admin/v1/connections/lake");
+    let lake = Answer::of(lake.json(&s3.connection("lake"))).await;
+    assert_eq!(lake.status, 201, "{lake:?}");
     let blocks = blocks();
     assert!(blocks.iter().any(|(purpose, ..)| *purpose == "run"));
     for (purpose, name, text) in blocks {

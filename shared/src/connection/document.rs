@@ -132,7 +132,11 @@ impl Connection {
             .collect()
     }
 
-    fn check(&self) -> Result<(), InvalidConnection> {
+    /// Checks what its members mean together.
+    ///
+    /// # Errors
+    /// Fails where one is empty, missing or makes no sense beside another.
+    pub fn check(&self) -> Result<(), InvalidConnection> {
         let required = |member: &str, text: &str| {
             if text.trim().is_empty() {
                 Err(InvalidConnection::new(member, "must not be empty"))

@@ -15,7 +15,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 /// The key that the connections of tests are sealed with.
-const SECRETS_KEY: (&str, &str) = (
+pub(crate) const SECRETS_KEY: (&str, &str) = (
     "MILLSTREAM_SECRETS_KEY",
     "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
 );

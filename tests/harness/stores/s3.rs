@@ -21,7 +21,8 @@ const READER_KEY: &str = "canary-of-reader";
 /// How often a server is started anew that lost one of its ports to somebody.
 const STARTS_MAX: usize = 5;
 
-/// A server in a folder of its own. It has the buckets `raw` and `out`.
+/// A server in a folder of its own. It has the buckets `raw`,
+/// `out` and `lake`.
 #[derive(Debug)]
 pub struct PrivateS3 {
     // The server ends before its folder goes.
@@ -119,7 +120,7 @@ impl PrivateS3 {
             files_port: ports[4],
         };
         let mut is_running = true;
-        for bucket in ["raw", "out"] {
+        for bucket in ["raw", "out", "lake"] {
             let started = std::cell::RefCell::new(&mut started);
             is_running = eventually(SOON, "SeaweedFS to make a bucket", || async {
                 let mut started = started.borrow_mut();

@@ -30,6 +30,14 @@ const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The store that a connection leads to.
 pub(super) fn store(connection: &Connection) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    // Where a key is missing, the library would look for one on the machine.
+    connection.check().map_err(|error| {
+        let message = format!(
+            "the connection cannot be used: its `{}` {error}",
+            error.member
+        );
+        StoreError::refused("bad_connection", message)
+    })?;
     let store = match connection {
         Connection::S3(s3) => s3_store(s3),
         Connection::Azure(azure) => azure_store(azure),
@@ -151,5 +159,38 @@ fn retry() -> RetryConfig {
         },
         max_retries: RETRIES_MAX,
         retry_timeout: RETRY_TIMEOUT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rights_that_nobody_gave_are_not_taken() {
+        for document in [
+            json!({ "kind": "s3", "bucket": "b" }),
+            json!({ "kind": "azure", "container": "c", "account": "a" }),
+            json!({ "kind": "gcs", "bucket": "b" }),
+        ] {
+            // As one that was kept before there was `access`.
+            let connection: Connection = serde_json::from_value(document).unwrap();
+            let refused = store(&connection).err().unwrap();
+            assert_eq!(refused.code, "bad_connection");
+            assert!(
+                refused.message.contains("its `access` is missing"),
+                "{}",
+                refused.message
+            );
+        }
+    }
+
+    #[test]
+    fn a_signature_is_taken_apart_as_it_was_put_together() {
+        let token = Secret::from("?sv=2018&sig=a%2Bb%3D".to_owned());
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(pairs(&token), [pair("sv", "2018"), pair("sig", "a+b=")]);
     }
 }
