@@ -36,6 +36,10 @@ use super::{
     query_error,
 };
 
+/// So much memory stands behind each row of a batch: with less, batches have
+/// fewer rows.
+const BATCH_ROW_SHARE: usize = 32 << 10;
+
 /// A query with all it needs.
 pub(super) struct Query {
     pub(super) text: String,
@@ -297,7 +301,8 @@ impl Query {
 
     /// A session that knows the feeds and nothing else.
     fn session(&self, prefer_hash_join: bool) -> Result<SessionContext, Failure> {
-        let share = self.budget.memory().addressable() / (8 * self.cores);
+        let memory = self.budget.memory().addressable();
+        let share = memory / (8 * self.cores);
         // Each part of a plan that may spill gets its share of the memory: where
         // it is short, there are to be few of them. With a single one the engine
         // never merges.
@@ -307,6 +312,9 @@ impl Query {
             .with_information_schema(false);
         let execution = &mut config.options_mut().execution;
         execution.sort_spill_reservation_bytes = execution.sort_spill_reservation_bytes.min(share);
+        // What was spilled is merged a batch of each file at a time.
+        let most = execution.batch_size.get();
+        let mut config = config.with_batch_size((memory / BATCH_ROW_SHARE).clamp(256, most));
         config.options_mut().optimizer.prefer_hash_join = prefer_hash_join;
 
         let environment = Arc::clone(self.budget.environment());

@@ -60,6 +60,7 @@ fn of_engine(error: &DataFusionError, budget: &Budget) -> TableError {
     let refused = |message: String| TableError::refused("bad_sql", message);
     match root(error) {
         DataFusionError::ResourcesExhausted(reason) => {
+            eprintln!("XX {reason}");
             tracing::debug!(reason, "the query engine has no more memory or disk");
             budget.full("the query")
         }
