@@ -64,9 +64,13 @@ fn of_engine(error: &DataFusionError, budget: &Budget) -> TableError {
             tracing::debug!(reason, "the query engine has no more memory or disk");
             budget.full("the query")
         }
-        DataFusionError::IoError(error) => TableError::Full {
-            message: format!("the work folder cannot be used: {error}"),
-        },
+        DataFusionError::IoError(error) => budget.disk_failed("the query", error),
+        DataFusionError::ArrowError(error, _) if matches!(**error, ArrowError::IoError(..)) => {
+            match &**error {
+                ArrowError::IoError(_, error) => budget.disk_failed("the query", error),
+                _ => budget.full("the query"),
+            }
+        }
         DataFusionError::SchemaError(error, _) => refused(schema_sentence(error)),
         DataFusionError::SQL(error, _) => {
             refused(format!("the SQL cannot be read: {}", syntax(error)))
