@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::{
+    arrow::error::ArrowError,
     common::{Column, DataFusionError, SchemaError},
     sql::sqlparser::parser::ParserError,
 };
@@ -65,17 +66,14 @@ fn of_engine(error: &DataFusionError, budget: &Budget) -> TableError {
             budget.full("the query")
         }
         DataFusionError::IoError(error) => budget.disk_failed("the query", error),
-        DataFusionError::ArrowError(error, _) if matches!(**error, ArrowError::IoError(..)) => {
-            match &**error {
-                ArrowError::IoError(_, error) => budget.disk_failed("the query", error),
-                _ => budget.full("the query"),
-            }
-        }
         DataFusionError::SchemaError(error, _) => refused(schema_sentence(error)),
         DataFusionError::SQL(error, _) => {
             refused(format!("the SQL cannot be read: {}", syntax(error)))
         }
-        DataFusionError::ArrowError(error, _) => refused(sentence(&error.to_string())),
+        DataFusionError::ArrowError(error, _) => match &**error {
+            ArrowError::IoError(_, error) => budget.disk_failed("the query", error),
+            error => refused(sentence(&error.to_string())),
+        },
         DataFusionError::Plan(message)
         | DataFusionError::Execution(message)
         | DataFusionError::Configuration(message) => refused(sentence(message)),
