@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 
 use super::{
     TableError,
-    column::{Checked, Column, ColumnKind},
+    column::{Checked, Column, ColumnKind, Room},
     error::Shown,
     inferred::Inferred,
     sink::Sink,
@@ -99,8 +99,8 @@ impl Slot {
 }
 
 /// Rows that are put together out of texts, one after the other.
-pub(super) struct Batches<'s, 'a> {
-    names: Vec<String>,
+pub(super) struct RowBuilder<'c> {
+    names: &'c Columns,
     schema: SchemaRef,
     columns: Vec<Slot>,
     /// Which columns have a value in the row under construction.
@@ -109,41 +109,130 @@ pub(super) struct Batches<'s, 'a> {
     kept: Vec<bool>,
     rows: usize,
     bytes: usize,
-    sink: &'s mut Sink<'a>,
 }
 
-impl<'s, 'a> Batches<'s, 'a> {
-    const ROWS_MAX: usize = 8192;
-    const BYTES_MAX: usize = 2 << 20;
-
-    /// Takes rows with these columns. Where they are `declared`, the values of
-    /// those that nobody wants must fit as well.
+impl<'c> RowBuilder<'c> {
+    /// Rows of these columns, of which the `wanted` ones are kept. Where they are
+    /// `declared`, the values of the others must fit as well.
     pub(super) fn new(
-        columns: &Columns,
+        columns: &'c Columns,
         declared: bool,
-        sink: &'s mut Sink<'a>,
+        wanted: &[bool],
+        room: Room,
     ) -> Result<Self, TableError> {
-        let wanted = sink.wanted();
         let chosen = columns.iter().zip(wanted).filter(|(_, wanted)| **wanted);
         let schema = schema(chosen.map(|(column, _)| column));
         let builders = columns
             .values()
             .zip(wanted)
             .map(|(kind, wanted)| match kind {
-                kind if *wanted => Column::new(kind, Self::ROWS_MAX).map(Slot::Wanted),
+                kind if *wanted => Column::new(kind, room).map(Slot::Wanted),
                 ColumnKind::Plain(kind) if declared => Ok(Slot::Checked(Checked(*kind))),
                 _ => Ok(Slot::Skipped),
             });
         Ok(Self {
-            names: columns.keys().cloned().collect(),
+            names: columns,
             columns: builders.collect::<Result<_, _>>().map_err(fault)?,
             filled: vec![false; columns.len()],
             kept: Vec::new(),
             rows: 0,
             bytes: 0,
             schema,
-            sink,
         })
+    }
+
+    /// Puts a value into a column of the row under construction, or says what
+    /// is wrong with it.
+    pub(super) fn set(&mut self, column: usize, text: Option<&str>) -> Result<(), String> {
+        if self.filled[column] {
+            return Err(format!("column {} is there twice", self.name(column)));
+        }
+        self.filled[column] = true;
+        let Some(text) = text else {
+            self.columns[column].push_null();
+            return Ok(());
+        };
+        self.bytes += text.len();
+        let pushed = self.columns[column].push(text);
+        pushed.map_err(|reason| {
+            self.columns[column].push_null();
+            format!("column {}: {} {reason}", self.name(column), Shown(text))
+        })
+    }
+
+    fn name(&self, column: usize) -> &str {
+        let column = self.names.get_index(column);
+        column.map_or("", |(name, _)| name.as_str())
+    }
+
+    /// Ends the row under construction. Columns without a value have none.
+    pub(super) fn end_row(&mut self) {
+        if !self.kept.is_empty() {
+            self.kept.push(true);
+        }
+        self.close_row();
+    }
+
+    /// Takes the row under construction out again.
+    pub(super) fn drop_row(&mut self) {
+        self.kept.resize(self.rows, true);
+        self.kept.push(false);
+        self.close_row();
+    }
+
+    fn close_row(&mut self) {
+        for (column, filled) in self.columns.iter_mut().zip(&mut self.filled) {
+            if !std::mem::replace(filled, false) {
+                column.push_null();
+            }
+        }
+        self.rows += 1;
+    }
+
+    /// The rows so far, if there are some; they are gone from here.
+    pub(super) fn take(&mut self) -> Result<Option<RecordBatch>, TableError> {
+        if self.rows == 0 {
+            return Ok(None);
+        }
+        let arrays = self.columns.iter_mut().filter_map(Slot::finish);
+        let arrays = arrays.collect::<Result<_, _>>().map_err(fault)?;
+        // A table may have rows and no columns: JSON objects without members.
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
+            .map_err(|error| fault(error.to_string()))?;
+        (self.rows, self.bytes) = (0, 0);
+        let kept = std::mem::take(&mut self.kept);
+        if kept.is_empty() {
+            return Ok(Some(batch));
+        }
+        let batch = filter_record_batch(&batch, &BooleanArray::from(kept));
+        batch.map(Some).map_err(|error| fault(error.to_string()))
+    }
+}
+
+/// Rows of texts that are handed on a batch at a time.
+pub(super) struct Batches<'s, 'a, 'c> {
+    rows: RowBuilder<'c>,
+    sink: &'s mut Sink<'a>,
+}
+
+impl<'s, 'a, 'c> Batches<'s, 'a, 'c> {
+    const ROWS_MAX: usize = 8192;
+    const BYTES_MAX: usize = 2 << 20;
+
+    /// Takes rows with these columns. Where they are `declared`, the values of
+    /// those that nobody wants must fit as well.
+    pub(super) fn new(
+        columns: &'c Columns,
+        declared: bool,
+        sink: &'s mut Sink<'a>,
+    ) -> Result<Self, TableError> {
+        let room = Room {
+            rows: Self::ROWS_MAX,
+            text: 0,
+        };
+        let rows = RowBuilder::new(columns, declared, sink.wanted(), room)?;
+        Ok(Self { rows, sink })
     }
 
     /// From here on rows come from the file at this position.
@@ -156,45 +245,23 @@ impl<'s, 'a> Batches<'s, 'a> {
     /// Puts a value into a column of the row under construction, or says what
     /// is wrong with it.
     pub(super) fn set(&mut self, column: usize, text: Option<&str>) -> Result<(), String> {
-        if self.filled[column] {
-            return Err(format!("column {} is there twice", self.names[column]));
-        }
-        self.filled[column] = true;
-        let Some(text) = text else {
-            self.columns[column].push_null();
-            return Ok(());
-        };
-        self.bytes += text.len();
-        let pushed = self.columns[column].push(text);
-        pushed.map_err(|reason| {
-            self.columns[column].push_null();
-            format!("column {}: {} {reason}", self.names[column], Shown(text))
-        })
+        self.rows.set(column, text)
     }
 
     /// Ends the row under construction. Columns without a value have none.
     pub(super) fn end_row(&mut self) -> Result<(), TableError> {
-        if !self.kept.is_empty() {
-            self.kept.push(true);
-        }
-        self.close_row()
+        self.rows.end_row();
+        self.flush_full()
     }
 
     /// Takes the row under construction out again.
     pub(super) fn drop_row(&mut self) -> Result<(), TableError> {
-        self.kept.resize(self.rows, true);
-        self.kept.push(false);
-        self.close_row()
+        self.rows.drop_row();
+        self.flush_full()
     }
 
-    fn close_row(&mut self) -> Result<(), TableError> {
-        for (column, filled) in self.columns.iter_mut().zip(&mut self.filled) {
-            if !std::mem::replace(filled, false) {
-                column.push_null();
-            }
-        }
-        self.rows += 1;
-        if self.rows == Self::ROWS_MAX || self.bytes >= Self::BYTES_MAX {
+    fn flush_full(&mut self) -> Result<(), TableError> {
+        if self.rows.rows == Self::ROWS_MAX || self.rows.bytes >= Self::BYTES_MAX {
             self.flush()?;
         }
         Ok(())
@@ -206,23 +273,10 @@ impl<'s, 'a> Batches<'s, 'a> {
     }
 
     fn flush(&mut self) -> Result<(), TableError> {
-        if self.rows == 0 {
-            return Ok(());
+        match self.rows.take()? {
+            None => Ok(()),
+            Some(batch) => self.sink.push(&batch),
         }
-        let arrays = self.columns.iter_mut().filter_map(Slot::finish);
-        let arrays = arrays.collect::<Result<_, _>>().map_err(fault)?;
-        // A table may have rows and no columns: JSON objects without members.
-        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
-            .map_err(|error| fault(error.to_string()))?;
-        (self.rows, self.bytes) = (0, 0);
-        let kept = std::mem::take(&mut self.kept);
-        if kept.is_empty() {
-            return self.sink.push(&batch);
-        }
-        let batch = filter_record_batch(&batch, &BooleanArray::from(kept));
-        self.sink
-            .push(&batch.map_err(|error| fault(error.to_string()))?)
     }
 }
 

@@ -67,6 +67,15 @@ impl Checked {
     }
 }
 
+/// For how much a column makes room beforehand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// The most values that it gets.
+    pub(super) rows: usize,
+    /// About how many bytes of text.
+    pub(super) text: usize,
+}
+
 /// A column under construction.
 pub(super) enum Column {
     Text(StringBuilder),
@@ -83,15 +92,14 @@ pub(super) enum Column {
 }
 
 impl Column {
-    /// An empty column that gets at most `rows_max` values before it is
-    /// finished.
-    pub(super) fn new(kind: &ColumnKind, rows_max: usize) -> Result<Self, String> {
+    /// An empty column with room for what it gets before it is finished.
+    pub(super) fn new(kind: &ColumnKind, room: Room) -> Result<Self, String> {
         let data_type = kind.data_type();
         let column_type = match kind {
             ColumnKind::Plain(column_type) => *column_type,
             ColumnKind::Nested(_) => {
                 let decoder = ReaderBuilder::new_with_field(Field::new("value", data_type, true))
-                    .with_batch_size(rows_max)
+                    .with_batch_size(room.rows)
                     .with_coerce_primitive(true)
                     .build_decoder()
                     .map_err(|error| error.to_string())?;
@@ -100,17 +108,17 @@ impl Column {
             }
         };
         Ok(match column_type {
-            ColumnType::String => Self::Text(StringBuilder::new()),
-            ColumnType::Integer => Self::Integer(Int64Builder::new()),
-            ColumnType::Number => Self::Number(Float64Builder::new()),
+            ColumnType::String => Self::Text(StringBuilder::with_capacity(room.rows, room.text)),
+            ColumnType::Integer => Self::Integer(Int64Builder::with_capacity(room.rows)),
+            ColumnType::Number => Self::Number(Float64Builder::with_capacity(room.rows)),
             ColumnType::Decimal => {
-                Self::Decimal(Decimal128Builder::new().with_data_type(data_type))
+                Self::Decimal(Decimal128Builder::with_capacity(room.rows).with_data_type(data_type))
             }
-            ColumnType::Boolean => Self::Boolean(BooleanBuilder::new()),
-            ColumnType::Date => Self::Date(Date32Builder::new()),
-            ColumnType::Datetime => {
-                Self::Datetime(TimestampMicrosecondBuilder::new().with_data_type(data_type))
-            }
+            ColumnType::Boolean => Self::Boolean(BooleanBuilder::with_capacity(room.rows)),
+            ColumnType::Date => Self::Date(Date32Builder::with_capacity(room.rows)),
+            ColumnType::Datetime => Self::Datetime(
+                TimestampMicrosecondBuilder::with_capacity(room.rows).with_data_type(data_type),
+            ),
         })
     }
 

@@ -1,6 +1,6 @@
 //! The memory that tables take, and the disk where they take more.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, io, sync::Arc};
 
 use datafusion::{
     arrow::{
@@ -107,10 +107,19 @@ impl Budget {
     /// What an error of the work folder means.
     pub(super) fn spill_failed(&self, error: &DataFusionError) -> TableError {
         match error {
-            DataFusionError::IoError(error) if error.raw_os_error().is_some() => TableError::Full {
-                message: format!("the work folder cannot be used: {error}"),
-            },
+            DataFusionError::IoError(error) => self.disk_failed("a table", error),
             _ => self.full("a table"),
+        }
+    }
+
+    /// What an error of a file in the work folder means: that of the system, or
+    /// one of the engine about the room that may be taken.
+    pub(super) fn disk_failed(&self, what: &str, error: &io::Error) -> TableError {
+        if error.raw_os_error().is_none() {
+            return self.full(what);
+        }
+        TableError::Full {
+            message: format!("the work folder cannot be used: {error}"),
         }
     }
 }

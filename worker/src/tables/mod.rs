@@ -14,6 +14,7 @@ mod feed;
 mod files;
 #[cfg(test)]
 mod flow_tests;
+mod in_order;
 mod inferred;
 mod json;
 mod look;

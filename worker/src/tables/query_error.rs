@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::{
+    arrow::error::ArrowError,
     common::{Column, DataFusionError, SchemaError},
     sql::sqlparser::parser::ParserError,
 };
@@ -64,14 +65,15 @@ fn of_engine(error: &DataFusionError, budget: &Budget) -> TableError {
             tracing::debug!(reason, "the query engine has no more memory or disk");
             budget.full("the query")
         }
-        DataFusionError::IoError(error) => TableError::Full {
-            message: format!("the work folder cannot be used: {error}"),
-        },
+        DataFusionError::IoError(error) => budget.disk_failed("the query", error),
         DataFusionError::SchemaError(error, _) => refused(schema_sentence(error)),
         DataFusionError::SQL(error, _) => {
             refused(format!("the SQL cannot be read: {}", syntax(error)))
         }
-        DataFusionError::ArrowError(error, _) => refused(sentence(&error.to_string())),
+        DataFusionError::ArrowError(error, _) => match &**error {
+            ArrowError::IoError(_, error) => budget.disk_failed("the query", error),
+            error => refused(sentence(&error.to_string())),
+        },
         DataFusionError::Plan(message)
         | DataFusionError::Execution(message)
         | DataFusionError::Configuration(message) => refused(sentence(message)),

@@ -14,7 +14,7 @@ use proptest::{
 
 use super::{
     Table,
-    column::{Column, ColumnKind, plain_type},
+    column::{Column, ColumnKind, Room, plain_type},
     memory::Collector,
     tests::{Place, shown},
 };
@@ -154,7 +154,14 @@ fn table(place: &Place, rows: &[Row]) -> Table {
     let mut table = Collector::new(&place.work.budget, Arc::clone(&schema));
     for rows in rows.chunks(3) {
         let columns = COLUMNS.iter().enumerate().map(|(index, (_, kind))| {
-            let mut column = Column::new(&ColumnKind::Plain(*kind), rows.len()).unwrap();
+            let mut column = Column::new(
+                &ColumnKind::Plain(*kind),
+                Room {
+                    rows: rows.len(),
+                    text: 0,
+                },
+            )
+            .unwrap();
             for row in rows {
                 match &row[index] {
                     Some(text) => column.push(text).unwrap(),

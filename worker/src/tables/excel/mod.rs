@@ -60,7 +60,7 @@ pub(super) fn read(
 }
 
 fn fill(
-    table: &mut Batches<'_, '_>,
+    table: &mut Batches<'_, '_, '_>,
     columns: &Columns,
     named: &Named<'_>,
     row: &Row,

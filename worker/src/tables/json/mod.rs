@@ -74,7 +74,7 @@ pub(super) fn read(
 
 /// Puts the object at hand into `table`, and notes which columns it has.
 fn fill(
-    table: &mut Batches<'_, '_>,
+    table: &mut Batches<'_, '_, '_>,
     columns: &Columns,
     items: &Items<'_>,
     met: &mut [bool],
@@ -89,7 +89,7 @@ fn fill(
     Ok(())
 }
 
-fn set(table: &mut Batches<'_, '_>, column: usize, json: &str) -> Result<(), String> {
+fn set(table: &mut Batches<'_, '_, '_>, column: usize, json: &str) -> Result<(), String> {
     match json.as_bytes().first() {
         Some(b'n') => table.set(column, None),
         Some(b'"') => {

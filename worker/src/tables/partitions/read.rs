@@ -13,7 +13,7 @@ use super::{NULL, unescaped};
 use crate::tables::{
     TableError,
     batches::Columns,
-    column::{Column, ColumnKind},
+    column::{Column, ColumnKind, Room},
     error::Shown,
     files::SourceFile,
     inferred::Inferred,
@@ -138,7 +138,7 @@ fn kinds(
 }
 
 fn single(kind: &ColumnKind, value: Option<&str>) -> Result<ArrayRef, String> {
-    let mut column = Column::new(kind, 1)?;
+    let mut column = Column::new(kind, Room { rows: 1, text: 0 })?;
     match value {
         None => column.push_null(),
         Some(text) => {
