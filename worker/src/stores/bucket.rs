@@ -80,7 +80,8 @@ impl Bucket {
     ) -> Result<Bytes, StoreError> {
         let key = facts.location.as_ref();
         let options = GetOptions {
-            if_match: facts.e_tag.as_deref().map(quoted),
+            // Lists of Azure leave the quotes out, without which it is no tag.
+            if_match: facts.e_tag.clone().filter(|tag| tag.ends_with('"')),
             range: Some(GetRange::Bounded(range.clone())),
             ..GetOptions::default()
         };
@@ -155,7 +156,7 @@ impl Bucket {
     }
 }
 
-/// An entity tag as HTTP writes it: lists of Azure leave its quotes out.
+/// An entity tag as HTTP writes it.
 fn quoted(tag: &str) -> String {
     match tag.ends_with('"') {
         true => tag.to_owned(),
