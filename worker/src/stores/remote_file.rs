@@ -232,7 +232,7 @@ mod tests {
     fn a_range_is_cut_into_pieces_without_gaps() {
         let cut = |start, end| pieces(start..end).collect::<Vec<_>>();
         assert_eq!(cut(5, 5), []);
-        assert_eq!(cut(5, 6), [5..6]);
+        assert_eq!(cut(5, 7), vec![5..7]);
         let end = 2 * PIECE_BYTES + 3;
         assert_eq!(
             cut(2, end),
