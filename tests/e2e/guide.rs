@@ -3,15 +3,16 @@
 //! A block of the guide behind `<!-- run: ID -->` is a flow that is published
 //! and must succeed, one behind `<!-- file: NAME -->` is put into the folder
 //! of files before, and one behind `<!-- shows: NAME -->` is what a file there
-//! must read. They count in their order; other blocks are for people. A
-//! connection `lake` leads to a bucket of this name.
+//! must read. They count in their order; other blocks are for people.
+//! One behind `<!-- answers: PATH -->` is what the service behind the connection
+//! `shop` answers there; a connection `lake` leads to a bucket of this name.
 
 use std::fs;
 
-use harness::{Answer, PrivateS3, Service, Setup};
-use reqwest::Method;
+use harness::{HttpServer, PrivateS3, Reply, Service, Setup};
+use serde_json::json;
 
-use crate::stores::SECRETS_KEY;
+use crate::secrets::{WITH_KEY, keep};
 
 const GUIDE: &str = include_str!("../../docs/steps.md");
 
@@ -30,21 +31,32 @@ fn blocks() -> Vec<(&'static str, &'static str, &'static str)> {
 #[tokio::test]
 async fn the_flows_of_the_guide_run_as_they_stand() {
     let setup = Setup {
-        api: &[SECRETS_KEY],
-        worker: &[SECRETS_KEY],
+        api: WITH_KEY,
+        worker: WITH_KEY,
         ..Setup::default()
     };
     let (service, s3) = tokio::join!(Service::start(setup), PrivateS3::start());
     let admin = service.admin();
-    let lake = admin.request(Method::PUT, "/api/admin/v1/connections/lake");
-    let lake = Answer::of(lake.json(&s3.connection("lake"))).await;
-    assert_eq!(lake.status, 201, "{lake:?}");
+    keep(&admin, "connections/lake", s3.connection("lake")).await;
     let blocks = blocks();
+    let answers = blocks.clone();
+    let shop = HttpServer::start(move |asked| {
+        let is_asked =
+            |block: &&(&str, &str, &str)| block.0 == "answers" && block.1 == asked.target;
+        match answers.iter().find(is_asked) {
+            Some((.., text)) => Reply::new(200, *text),
+            None => Reply::new(404, "the guide does not show this"),
+        }
+    })
+    .await;
+    let connection = json!({ "kind": "http", "url": shop.url("/api") });
+    keep(&admin, "connections/shop", connection).await;
     assert!(blocks.iter().any(|(purpose, ..)| *purpose == "run"));
     for (purpose, name, text) in blocks {
         let file = service.files().join(name);
         match purpose {
             "file" => fs::write(file, text).unwrap(),
+            "answers" => {}
             "shows" => assert_eq!(fs::read_to_string(file).unwrap(), text, "{name}"),
             "run" => {
                 admin.publish(text).await;

@@ -15,6 +15,7 @@ mod failover;
 mod faults;
 mod flows;
 mod guide;
+mod http;
 mod isolation;
 mod keys;
 mod leases;

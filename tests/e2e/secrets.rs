@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::keys::stored;
 
-const WITH_KEY: &[(&str, &str)] = &[(
+pub(crate) const WITH_KEY: &[(&str, &str)] = &[(
     "MILLSTREAM_SECRETS_KEY",
     "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
 )];
@@ -41,7 +41,7 @@ async fn service() -> Service {
     .await
 }
 
-async fn keep(admin: &Client, path: &str, body: Value) -> String {
+pub(crate) async fn keep(admin: &Client, path: &str, body: Value) -> String {
     let request = admin.request(Method::PUT, &format!("/api/admin/v1/{path}"));
     let answer = Answer::of(request.json(&body)).await;
     assert_eq!(answer.status, 201, "{answer:?}");

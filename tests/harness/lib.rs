@@ -8,6 +8,7 @@
 mod client;
 mod databases;
 mod gate;
+mod http_server;
 mod process;
 mod proxy;
 mod redis_group;
@@ -20,6 +21,7 @@ mod waiting;
 pub use client::{Answer, Client};
 pub use databases::{Database, PrivateMariadb, PrivatePostgres, SqliteFile};
 pub use gate::Gate;
+pub use http_server::{Asked, HttpServer, Reply};
 pub use process::{Process, built_program};
 pub use proxy::{Passage, Proxy};
 pub use redis_group::{RedisCluster, WatchedRedis};

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use millstream_shared::{
+    byte_size::ByteSize,
     connection::SecretsKeys,
     duration::Span,
     id::WorkerTag,
@@ -91,6 +92,11 @@ pub struct Config {
     /// `read` over HTTP, may reach although they are not public.
     #[arg(long, env = "MILLSTREAM_HTTP_ALLOW", default_value = "", value_parser = AllowList::parse)]
     pub(crate) http_allow: AllowList,
+
+    /// The largest answer that an `http` step may save or make a table of,
+    /// unpacked.
+    #[arg(long, env = "MILLSTREAM_HTTP_ANSWER_SIZE", default_value = "10GiB")]
+    pub http_answer_size: ByteSize,
 
     /// Which commands steps may run.
     #[command(flatten)]

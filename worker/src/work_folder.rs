@@ -53,6 +53,17 @@ impl WorkFolder {
             .tempdir_in(&self.path)
     }
 
+    /// A new folder for what requests send and services answer, gone when it is
+    /// dropped.
+    ///
+    /// # Errors
+    /// Fails where none can be made.
+    pub(crate) fn for_request(&self) -> io::Result<TempDir> {
+        tempfile::Builder::new()
+            .prefix("http-")
+            .tempdir_in(&self.path)
+    }
+
     fn create(within: &Path) -> io::Result<Self> {
         fs::create_dir_all(within)?;
         remove_left_over(within)?;

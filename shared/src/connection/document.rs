@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use serde_saphyr::Location;
 
-use super::{Access, Connection};
+use super::{Access, Connection, http};
 
 /// The members that nobody is ever shown.
 const SECRET_MEMBERS: &[&str] = &[
@@ -14,6 +14,8 @@ const SECRET_MEMBERS: &[&str] = &[
     "sas_token",
     "service_account_key",
     "token",
+    "api_key",
+    "client_secret",
 ];
 
 /// Why a document is not a connection.
@@ -27,7 +29,7 @@ pub struct InvalidConnection {
 }
 
 impl InvalidConnection {
-    fn new(member: &str, message: impl Into<String>) -> Self {
+    pub(super) fn new(member: &str, message: impl Into<String>) -> Self {
         Self {
             member: member.to_owned(),
             message: message.into(),
@@ -177,24 +179,13 @@ impl Connection {
                 rights(("service_account_key", has_key), gcs.access)?;
                 address("endpoint", gcs.endpoint.as_deref())
             }
-            Self::Http(service) => {
-                address("url", Some(&service.url))?;
-                both(
-                    ("user", service.user.is_some()),
-                    ("password", service.password.is_some()),
-                )?;
-                if service.user.is_some() && service.token.is_some() {
-                    let message = "cannot stand beside `user`";
-                    return Err(InvalidConnection::new("token", message));
-                }
-                Ok(())
-            }
+            Self::Http(service) => http::check(service),
         }
     }
 }
 
 /// Two members that stand together or not at all.
-fn both(one: (&str, bool), other: (&str, bool)) -> Result<(), InvalidConnection> {
+pub(super) fn both(one: (&str, bool), other: (&str, bool)) -> Result<(), InvalidConnection> {
     let lacking = |there: &str, lacking: &str| {
         let message = format!("must stand beside `{there}`");
         Err(InvalidConnection::new(lacking, message))
@@ -220,7 +211,7 @@ fn rights((key, has_key): (&str, bool), access: Option<Access>) -> Result<(), In
     Err(InvalidConnection::new("access", message))
 }
 
-fn address(member: &str, text: Option<&str>) -> Result<(), InvalidConnection> {
+pub(super) fn address(member: &str, text: Option<&str>) -> Result<(), InvalidConnection> {
     let Some(text) = text else {
         return Ok(());
     };
@@ -240,8 +231,7 @@ fn address(member: &str, text: Option<&str>) -> Result<(), InvalidConnection> {
 /// wrong member.
 fn refused(members: &Map<String, Value>, told: &str, kinds: &str) -> InvalidConnection {
     let quoted = |text: &str| text.split('`').nth(1).map(str::to_owned);
-    let is_of_kind = !told.contains("`prefer`") && !told.contains("`public`");
-    if told.starts_with("unknown variant") && is_of_kind {
+    if told.starts_with("unknown variant") && told.contains("`postgres`") {
         return InvalidConnection::new("kind", format!("must be one of {kinds}"));
     }
     if told.starts_with("missing field") {
@@ -259,16 +249,25 @@ fn refused(members: &Map<String, Value>, told: &str, kinds: &str) -> InvalidConn
         "tls" => !["disable", "prefer", "require", "verify"]
             .map(Value::from)
             .contains(value),
+        "client_auth" => !["basic", "body"].map(Value::from).contains(value),
+        "headers" => !is_map_of_texts(value),
         _ => !value.is_string(),
     });
     let (name, message) = match wrong.map(|(name, _)| name.as_str()) {
         Some("port") => ("port", "must be a number from 1 to 65535"),
         Some("access") => ("access", "must be `worker` or `public`"),
         Some("tls") => ("tls", "must be `disable`, `prefer`, `require` or `verify`"),
+        Some("client_auth") => ("client_auth", "must be `basic` or `body`"),
+        Some("headers") => ("headers", "must be a map of texts"),
         Some(name) => (name, "must be a text"),
         None => ("", "is not a connection"),
     };
     InvalidConnection::new(name, message)
+}
+
+fn is_map_of_texts(value: &Value) -> bool {
+    let members = value.as_object();
+    members.is_some_and(|members| members.values().all(Value::is_string))
 }
 
 #[cfg(test)]
@@ -313,6 +312,10 @@ mod tests {
             json!({ "kind": "gcs", "bucket": "b", "service_account_key": "canary" }),
             json!({ "kind": "http", "url": "https://h/x", "user": "u", "password": "canary" }),
             json!({ "kind": "http", "url": "https://h/x", "token": "canary" }),
+            json!({ "kind": "http", "url": "https://h/x", "api_key": "canary",
+                    "api_key_header": "X-Key" }),
+            json!({ "kind": "http", "url": "https://h/x", "client_id": "i",
+                    "client_secret": "canary", "token_url": "https://h/token" }),
         ];
         for document in documents {
             let connection = Connection::parse(&document).unwrap();

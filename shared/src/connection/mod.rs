@@ -2,9 +2,10 @@
 //! which an administrator keeps and authors only name.
 
 mod document;
+mod http;
 mod seal;
 
-use std::{fmt, num::NonZeroU16};
+use std::{collections::BTreeMap, fmt, num::NonZeroU16};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -209,12 +210,16 @@ pub struct Gcs {
     pub endpoint: Option<String>,
 }
 
-/// A service over HTTP, and who asks.
+/// A service over HTTP, and how requests show who sends them: not at all, by
+/// user name, token, key, or a token that an authority hands out for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpService {
     /// What the addresses of its steps start with.
     pub url: String,
+    /// Headers of every request, which steps can replace. They are shown.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
     /// A user name, sent with `password` as basic authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
@@ -224,6 +229,51 @@ pub struct HttpService {
     /// A bearer token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Secret>,
+    /// A key, sent where `api_key_header` or `api_key_query` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<Secret>,
+    /// The header that the key is sent in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_header: Option<String>,
+    /// The query parameter that the key is sent in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_query: Option<String>,
+    /// The name by which an authority of OAuth 2.0 knows this service, which
+    /// gets its tokens there (client credentials).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// The secret of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<Secret>,
+    /// Where tokens are handed out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_url: Option<String>,
+    /// What the token is to allow, with spaces between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// Whom the token is meant for, where the authority wants to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// How the authority is shown the name and its secret.
+    #[serde(default, skip_serializing_if = "ClientAuth::is_default")]
+    pub client_auth: ClientAuth,
+}
+
+/// How an authority of OAuth 2.0 is shown who asks for a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuth {
+    /// As basic authentication.
+    #[default]
+    Basic,
+    /// As members of the body.
+    Body,
+}
+
+impl ClientAuth {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Connection {

@@ -125,6 +125,11 @@ impl<'a> Known<'a> {
             StepKind::Write(write) => self.find(write.from.as_str()).into_iter().collect(),
             StepKind::Check(check) => self.find(check.table.as_str()).into_iter().collect(),
             StepKind::Load(load) => self.find(load.from.as_str()).into_iter().collect(),
+            StepKind::Http(http) => {
+                let table = http.table.as_ref();
+                let found = table.and_then(|table| self.find(table.from.as_str()));
+                found.into_iter().collect()
+            }
             // SQL that is no query was refused when the flow was published.
             StepKind::Sql(sql) => sql::tables(sql)
                 .unwrap_or_default()

@@ -18,13 +18,21 @@ pub const ROOT: &str = "secrets";
 
 /// Why a secret is refused where it stands.
 pub(super) const NOT_HERE: &str = "a secret cannot stand here, since this is kept or shown: secrets \
-                                   go into members of `http`, and into `env` and `stdin` of \
+                                   go into what `http` sends, and into `env` and `stdin` of \
                                    `command`";
 
 /// The parts of a step, which stands at `path`, that may name secrets.
 pub(super) fn places(kind: &StepKind, path: &Path) -> Vec<Path> {
     match kind {
-        StepKind::Http(_) => vec![path.member("http")],
+        StepKind::Http(http) => {
+            let parts = http.multipart.iter().flatten();
+            let multipart = path.member("http").member("multipart");
+            let values = parts.map(|(name, _)| multipart.member(name).member("value"));
+            // The names of files are kept and shown.
+            let members = ["url", "headers", "query", "json", "form", "body", "auth"];
+            let members = members.map(|name| path.member("http").member(name));
+            members.into_iter().chain(values).collect()
+        }
         // Everybody on a machine sees the arguments of its programs.
         StepKind::Command(_) => {
             let command = path.member("command");
@@ -91,6 +99,8 @@ steps:
     on_error: [{ id: b, http: { url: 'https://h/{{ secrets.other }}' } }]
   - id: c
     command: { program: x, env: { E: '{{ secrets.env }}' }, stdin: ['{{ secrets.stdin }}'] }
+  - id: e
+    http: { url: 'https://h', multipart: { f: { value: '{{ secrets.part }}' } } }
   - id: d
     set: { x: secrets.none, y: \"{{ 'secrets.none' }}\" }
 ";
@@ -101,7 +111,8 @@ steps:
         };
         assert_eq!(named(0), ["header", "json", "password", "path", "query"]);
         assert_eq!(named(1), ["env", "stdin"]);
-        assert!(named(2).is_empty());
+        assert_eq!(named(2), ["part"]);
+        assert!(named(3).is_empty());
     }
 
     #[test]
@@ -124,6 +135,14 @@ steps:
             (
                 "read: { path: '{{ secrets.token }}.csv' }".to_owned(),
                 "steps[0].read.path",
+            ),
+            (
+                format!("http: {{ url: 'https://h', save: {secret} }}"),
+                "steps[0].http.save",
+            ),
+            (
+                format!("http: {{ url: 'https://h', multipart: {{ a: {{ file: {secret} }} }} }}"),
+                "steps[0].http.multipart.a.file",
             ),
             (
                 format!("set: {{ x: 1 }}\noutput: {{ x: {secret} }}"),

@@ -12,6 +12,11 @@ pub use super::{
     files::{
         ColumnType, Compression, ExcelReading, Format, OnBadRow, ReadStep, RejectsFile, WriteStep,
     },
+    http::{
+        ExtractTo, HttpAuth, HttpExtract, HttpMethod, HttpPart, HttpStep, HttpTable, TextFormat,
+    },
+    pages::{HttpPages, NextLink, OnMax, PageCounter, PageCursor, PageEnd, PageWay},
+    pointer::JsonPointer,
     rules::{CheckStep, ColumnRules, OnViolation, RowCount},
     statements::{LoadMode, LoadStep, StatementStep},
 };
@@ -66,7 +71,7 @@ pub enum StepKind {
     /// Makes values out of templates.
     Set(IndexMap<String, Value>),
     /// Sends an HTTP request.
-    Http(HttpStep),
+    Http(Box<HttpStep>),
     /// Runs a program.
     Command(CommandStep),
     /// Reads files into a table.
@@ -83,69 +88,6 @@ pub enum StepKind {
     Write(WriteStep),
     /// Looks whether a table keeps rules.
     Check(CheckStep),
-}
-
-/// An HTTP request. Every text in it is a template.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HttpStep {
-    /// The method; `GET` unless said.
-    #[serde(default)]
-    pub method: HttpMethod,
-    /// `http://` or `https://`, without user name or password.
-    pub url: String,
-    /// Further headers.
-    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
-    pub headers: IndexMap<String, String>,
-    /// Query parameters, added to those of the address.
-    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
-    pub query: IndexMap<String, Value>,
-    /// The body as JSON. At most one of `json`, `form` and `body` stands.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub json: Option<Value>,
-    /// The body as a form.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub form: Option<IndexMap<String, Value>>,
-    /// The body as text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub body: Option<String>,
-    /// How the request shows who sends it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub auth: Option<HttpAuth>,
-}
-
-/// A request method.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
-#[expect(missing_docs, reason = "each is named after its method")]
-pub enum HttpMethod {
-    #[default]
-    Get,
-    Head,
-    Post,
-    Put,
-    Patch,
-    Delete,
-}
-
-/// How a request shows who sends it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "lowercase")]
-pub enum HttpAuth {
-    /// User name and password.
-    #[serde(rename = "basic")]
-    Basic {
-        /// The user name.
-        username: String,
-        /// The password.
-        password: String,
-    },
-    /// A bearer token.
-    #[serde(rename = "bearer")]
-    Bearer {
-        /// The token.
-        token: String,
-    },
 }
 
 /// A program to run. No shell is involved unless the program is one.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     finding::Path,
-    step::{CommandStep, HttpAuth, HttpStep, Step, StepKind},
+    step::{CommandStep, HttpAuth, HttpPart, HttpStep, Step, StepKind},
 };
 
 /// A text with something for Jinja in it.
@@ -96,8 +96,17 @@ impl<'a> Texts<'a> {
         if let Some(form) = &http.form {
             self.members(form, &path.member("form"));
         }
-        if let Some(body) = &http.body {
-            self.text(body, path.member("body"));
+        for (name, text) in [
+            ("body", &http.body),
+            ("file", &http.file),
+            ("save", &http.save),
+        ] {
+            if let Some(text) = text {
+                self.text(text, path.member(name));
+            }
+        }
+        for (name, part) in http.multipart.iter().flatten() {
+            self.part(part, &path.member("multipart").member(name));
         }
         let auth = path.member("auth");
         match &http.auth {
@@ -108,6 +117,21 @@ impl<'a> Texts<'a> {
             }
             Some(HttpAuth::Bearer { token }) => {
                 self.text(token, auth.member("bearer").member("token"));
+            }
+        }
+    }
+
+    fn part(&mut self, part: &'a HttpPart, path: &Path) {
+        if let Some(value) = &part.value {
+            self.value(value, path.member("value"));
+        }
+        for (name, text) in [
+            ("file", &part.file),
+            ("filename", &part.filename),
+            ("content_type", &part.content_type),
+        ] {
+            if let Some(text) = text {
+                self.text(text, path.member(name));
             }
         }
     }

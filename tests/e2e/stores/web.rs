@@ -142,7 +142,7 @@ async fn a_connection_says_who_asks_and_nobody_else_sees_it() {
     );
     for outside in ["../other.csv", &web.url("/other.csv")] {
         let error = run(outside, "token").await.unwrap_err();
-        assert_eq!(error["code"], "wrong_connection", "{error}");
+        assert_eq!(error["code"], "http_request", "{error}");
     }
     assert!(web.asked("/other.csv").is_empty());
     // Another host does not learn who asked.

@@ -52,11 +52,10 @@ pub(super) async fn attempt(step: &Step, context: StepContext, shared: &Shared) 
         None => execution.await,
         Some(limit) => match tokio::time::timeout(limit.duration(), execution).await {
             Ok(result) => result,
-            Err(_) => Err(StepError {
-                code: "timeout",
-                message: format!("the step took longer than {limit}"),
-                retriable: true,
-            }),
+            Err(_) => {
+                let message = format!("the step took longer than {limit}");
+                Err(StepError::transient("timeout", message))
+            }
         },
     };
     Attempted {
@@ -106,13 +105,9 @@ fn within_limits(output: StepOutput) -> Result<StepOutput, StepError> {
     if bytes <= VALUE_BYTES_MAX {
         return Ok(output);
     }
-    Err(StepError {
-        code: "value_too_large",
-        message: format!(
-            "the value of the step has {bytes} bytes of JSON, {VALUE_BYTES_MAX} are allowed"
-        ),
-        retriable: false,
-    })
+    let message =
+        format!("the value of the step has {bytes} bytes of JSON, {VALUE_BYTES_MAX} are allowed");
+    Err(StepError::permanent("value_too_large", message))
 }
 
 impl Attempted {
@@ -147,11 +142,13 @@ impl Attempted {
     }
 
     /// How long to wait before the next attempt, or `None` where there is none.
+    /// It is not less than what the other side has asked for.
     pub(super) fn retry_after(&self, step: &Step) -> Option<Duration> {
         let error = self.result.as_ref().err()?;
         let policy = step.retry.as_ref().filter(|_| error.retriable)?;
         let delay_ms = policy.delay_after(self.number, jitter())?;
-        Some(Duration::from_millis(delay_ms))
+        let delay = Duration::from_millis(delay_ms);
+        Some(delay.max(error.least_pause.unwrap_or_default()))
     }
 }
 

@@ -14,7 +14,7 @@ mod write;
 pub(crate) use command::Commands;
 pub(crate) use http::{AllowList, Client, Fetched, WebAddress};
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use millstream_shared::{
     flow::{StepKind, expression::Scope},
@@ -100,6 +100,8 @@ impl Offer {
 pub(crate) struct Services {
     pub(crate) http: http::Client,
     pub(crate) commands: command::Commands,
+    /// How databases and services are reached.
+    pub(crate) connections: Connections,
     /// The databases that steps can reach.
     pub(crate) databases: Databases,
     /// Works on tables.
@@ -120,12 +122,13 @@ impl Services {
     pub(crate) fn new(config: &Config, store: &Store) -> anyhow::Result<Self> {
         let work_folder = WorkFolder::new(config.work_folder.as_deref())?;
         let connections = Connections::new(store.clone(), config.secrets_key.clone());
-        let http = http::Client::new(config.http_allow.clone())?;
+        let http = http::Client::new(config.http_allow.clone(), config.http_answer_size)?;
         Ok(Self {
             stores: Stores::new(connections.clone(), http.clone(), work_folder.spill()),
             http,
             commands: config.commands.clone(),
-            databases: Databases::new(connections, config.database_lock_wait),
+            databases: Databases::new(connections.clone(), config.database_lock_wait),
+            connections,
             tables: tables::Engine::new(&config.tables, &work_folder.spill())?,
             files: Arc::new(tables::Files::new(&config.tables.files)?),
             work_folder,
@@ -153,6 +156,8 @@ pub(crate) struct StepError {
     pub(crate) message: String,
     /// Whether another attempt may go better.
     pub(crate) retriable: bool,
+    /// How long the other side wants to be left alone before that.
+    pub(crate) least_pause: Option<Duration>,
 }
 
 impl StepError {
@@ -162,15 +167,15 @@ impl StepError {
             code,
             message: message.into(),
             retriable: false,
+            least_pause: None,
         }
     }
 
     /// A failure that another attempt may not meet.
     pub(crate) fn transient(code: &'static str, message: impl Into<String>) -> Self {
         Self {
-            code,
-            message: message.into(),
             retriable: true,
+            ..Self::permanent(code, message)
         }
     }
 

@@ -56,9 +56,8 @@ pub(super) async fn until_cancelled<T>(
 impl From<DatabaseError> for StepError {
     fn from(error: DatabaseError) -> Self {
         Self {
-            code: error.code,
-            message: error.message,
             retriable: error.is_passing,
+            ..Self::permanent(error.code, error.message)
         }
     }
 }

@@ -99,12 +99,9 @@ pub(super) async fn located(
 }
 
 /// The text that `template` stands for.
-fn rendered(template: &str, context: &StepContext) -> Result<String, StepError> {
-    expression::render_text(template, &context.scope).map_err(|error| StepError {
-        code: "expression",
-        message: error.to_string(),
-        retriable: false,
-    })
+pub(super) fn rendered(template: &str, context: &StepContext) -> Result<String, StepError> {
+    expression::render_text(template, &context.scope)
+        .map_err(|error| StepError::permanent("expression", error.to_string()))
 }
 
 /// What `work` yields, unless the step is cancelled before: then it is dropped
@@ -124,9 +121,8 @@ pub(super) async fn until_cancelled<T>(
 impl From<TableError> for StepError {
     fn from(error: TableError) -> Self {
         Self {
-            code: error.code(),
-            message: error.to_string(),
             retriable: error.is_retriable(),
+            ..Self::permanent(error.code(), error.to_string())
         }
     }
 }

@@ -98,9 +98,8 @@ impl From<StepError> for StoreError {
 impl From<StoreError> for StepError {
     fn from(error: StoreError) -> Self {
         Self {
-            code: error.code,
-            message: error.message,
             retriable: error.is_passing,
+            ..Self::permanent(error.code, error.message)
         }
     }
 }

@@ -19,16 +19,12 @@ mod web;
 use std::{path::PathBuf, sync::Arc};
 
 use millstream_shared::{
-    connection::{Connection, HttpService},
-    flow::{
-        place::{self, Place, StoreKind},
-        step::HttpAuth,
-    },
+    connection::Connection,
+    flow::place::{self, Place, StoreKind},
     id::ConnectionName,
 };
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 pub(crate) use bucket::Objects;
 pub(crate) use error::StoreError;
@@ -69,7 +65,7 @@ impl Location {
         match self {
             Self::Local(path) => path.clone(),
             Self::Objects(objects) => objects.shown(),
-            Self::Web(web) => web.shown().to_owned(),
+            Self::Web(web) => web.shown(),
         }
     }
 }
@@ -100,7 +96,10 @@ impl Stores {
             .map_err(|error| StoreError::refused("file_refused", error.to_string()))?;
         let (name, connection) = match (place, connection) {
             (Place::Relative(path), None) => return Ok(Location::Local(path.to_owned())),
-            (Place::Web(url), None) => return Ok(Location::Web(self.web(url, None, cancelled))),
+            (Place::Web(url), None) => {
+                let address = WebAddress::of(url, None, mask)?;
+                return Ok(Location::Web(self.web(address, cancelled)));
+            }
             (Place::Object { store, bucket, .. }, None) => self.leading_to(store, bucket).await?,
             (_, Some(name)) => (name.to_string(), self.connections.named(name).await?),
         };
@@ -115,13 +114,9 @@ impl Stores {
                 }
                 self.objects(key, name, &connection, cancelled)
             }
-            (Place::Relative(path), Connection::Http(service)) => {
-                let base = service.url.trim_end_matches('/');
-                let url = format!("{base}/{}", path.trim_start_matches('/'));
-                self.service(&name, service, &url, cancelled)
-            }
-            (Place::Web(url), Connection::Http(service)) => {
-                self.service(&name, service, url, cancelled)
+            (Place::Relative(text) | Place::Web(text), Connection::Http(_)) => {
+                let address = WebAddress::of(text, Some(connection), mask)?;
+                Ok(Location::Web(self.web(address, cancelled)))
             }
             (Place::Relative(path), _) => self.objects(path, name, &connection, cancelled),
             (Place::Web(_), _) => {
@@ -191,53 +186,13 @@ impl Stores {
         }))
     }
 
-    /// A file of a service whose connection says who asks: nobody else may see
-    /// that.
-    fn service(
-        &self,
-        name: &str,
-        service: &HttpService,
-        url: &str,
-        cancelled: &CancellationToken,
-    ) -> Result<Location, StoreError> {
-        if !is_below(url, &service.url) {
-            let (url, base) = (place::without_query(url), &service.url);
-            let message =
-                format!("`{url}` does not lie below `{base}`, where the connection `{name}` leads");
-            return Err(StoreError::refused("wrong_connection", message));
-        }
-        let reveal = |secret: &millstream_shared::connection::Secret| secret.reveal().to_owned();
-        let auth = match (&service.user, &service.password, &service.token) {
-            (Some(user), Some(password), _) => Some(HttpAuth::Basic {
-                username: user.clone(),
-                password: reveal(password),
-            }),
-            (_, _, Some(token)) => Some(HttpAuth::Bearer {
-                token: reveal(token),
-            }),
-            _ => None,
-        };
-        Ok(Location::Web(self.web(url, auth, cancelled)))
-    }
-
-    fn web(&self, url: &str, auth: Option<HttpAuth>, cancelled: &CancellationToken) -> Web {
-        let url = url.to_owned();
+    fn web(&self, address: WebAddress, cancelled: &CancellationToken) -> Web {
         Web {
             client: self.http.clone(),
-            address: WebAddress { url, auth },
+            address,
             runtime: self.runtime.clone(),
             folder: self.folder.clone(),
             cancelled: cancelled.clone(),
         }
     }
-}
-
-/// Whether an address, read as a browser would, lies below another one.
-fn is_below(url: &str, base: &str) -> bool {
-    let (Ok(url), Ok(base)) = (Url::parse(url), Url::parse(base)) else {
-        return false;
-    };
-    let folder = base.path().trim_end_matches('/');
-    let rest = url.path().strip_prefix(folder);
-    url.origin() == base.origin() && rest.is_some_and(|rest| rest.starts_with('/'))
 }

@@ -11,7 +11,6 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use millstream_shared::flow::place;
 use tempfile::NamedTempFile;
 use tokio::{runtime::Handle, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -59,8 +58,8 @@ struct State {
 
 impl Web {
     /// Its address, without the query, which can hold credentials.
-    pub(crate) fn shown(&self) -> &str {
-        place::without_query(&self.address.url)
+    pub(crate) fn shown(&self) -> String {
+        self.address.shown()
     }
 
     /// The file, of which no byte has been read yet, or all of them.
@@ -75,7 +74,7 @@ impl Web {
             address: self.address.clone(),
             state: state.clone(),
         });
-        let shown = self.shown().to_owned();
+        let shown = self.shown();
         // Folders in an address are nobody's columns.
         let name = shown.rsplit('/').next().unwrap_or_default().to_owned();
         let named = (shown, name);
@@ -111,7 +110,7 @@ impl Web {
             let message = format!("`{shown}` answered with the status {status} and no file");
             return Err(StoreError::refused("http_status", message));
         }
-        let shown = self.shown();
+        let shown = &self.shown();
         let on_disk = |error: io::Error| StoreError::of_disk(shown, &error);
         let told = fetched.header("content-length");
         let told = told.and_then(|told| told.parse().ok());
@@ -138,7 +137,7 @@ impl WebFile {
     }
 
     async fn range_once(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
-        let shown = place::without_query(&self.address.url);
+        let shown = &self.address.shown();
         let mut fetched = self
             .client
             .fetch(&self.address, Some(range.clone()))

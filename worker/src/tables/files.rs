@@ -146,6 +146,18 @@ impl Files {
         found.into_iter().map(source).collect()
     }
 
+    /// Where the one file at `path` is, and how many bytes it has.
+    pub(crate) fn one(&self, path: &str) -> Result<(PathBuf, u64), TableError> {
+        let found = self.resolve(path)?;
+        let bytes = self.source(found.clone(), path)?.bytes;
+        Ok((found, bytes))
+    }
+
+    /// Whether the file `path` may be written.
+    pub(crate) fn check_target(&self, path: &str) -> Result<(), TableError> {
+        self.target(path).map(drop)
+    }
+
     /// Where the file `path` is to be written.
     pub(super) fn target(&self, path: &str) -> Result<TargetFile, TableError> {
         let target = self.target_of_any_kind(path)?;
@@ -312,6 +324,16 @@ impl TargetFile {
 
 impl SourceFile {
     const BUFFER_BYTES: usize = 256 << 10;
+
+    /// A file at a place that no flow names.
+    pub(super) fn at(path: &Path, shown: &str, bytes: u64) -> Self {
+        Self {
+            place: FilePlace::Local(path.to_owned()),
+            shown: shown.to_owned(),
+            inside: String::new(),
+            bytes,
+        }
+    }
 
     /// Opens it for reading text, which comes as UTF-8: it is decompressed
     /// where its ending says so, and a byte order mark is skipped.

@@ -35,6 +35,7 @@ mod round_trip_tests;
 mod settings;
 mod sink;
 mod spill;
+mod spooled;
 #[cfg(test)]
 mod tests;
 mod typed;
@@ -56,6 +57,7 @@ pub(crate) use look::Kind;
 pub(crate) use memory::Collector;
 pub(crate) use read::{Passed, Prepared, Reading, prepare, read};
 pub use settings::TableSettings;
+pub(crate) use spooled::{Spooled, copy_into, read_spooled, write_text};
 
 use millstream_shared::byte_size::ByteSize;
 use spill::Spilled;

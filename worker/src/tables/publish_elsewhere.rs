@@ -25,7 +25,7 @@ pub(super) fn publish_at(
             work.check()?;
             Ok(upload.appear()?)
         }
-        Location::Web(web) => Err(not_written(web.shown())),
+        Location::Web(web) => Err(not_written(&web.shown())),
     }
 }
 

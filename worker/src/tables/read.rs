@@ -119,6 +119,16 @@ pub(crate) fn prepare(
     {
         return Err(compressed_inside(&file.shown));
     }
+    prepared(files, format, reading, work)
+}
+
+/// The same for files that were found.
+pub(super) fn prepared(
+    files: Vec<SourceFile>,
+    format: Format,
+    reading: &Reading<'_>,
+    work: &Work,
+) -> Result<Prepared, TableError> {
     let mut declared = reading.step.columns.as_ref().map(|columns| {
         let kind = |(name, kind): (&String, &ColumnType)| (name.clone(), ColumnKind::Plain(*kind));
         columns.iter().map(kind).collect::<Columns>()

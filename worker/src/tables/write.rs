@@ -9,7 +9,7 @@ use datafusion::arrow::{
     json,
     json::writer::{JsonArray, JsonFormat, LineDelimited},
 };
-use millstream_shared::flow::step::{Compression, CsvWriting, Format, WriteStep};
+use millstream_shared::flow::step::{Compression, CsvWriting, Format, TextFormat, WriteStep};
 
 use super::{
     Feed, FeedReader, Files, Table, TableError, arrow_file,
@@ -149,7 +149,7 @@ fn write_partitions(
             })?;
             Ok(Spread { written, ..spread })
         }
-        Location::Web(web) => Err(not_written(web.shown())),
+        Location::Web(web) => Err(not_written(&web.shown())),
     }
 }
 
@@ -169,6 +169,20 @@ fn write_as(
         Format::Parquet => parquet::write(rows, output, work),
         Format::Arrow => arrow_file::write(rows, output, work),
         Format::Excel => excel::write(rows, folder, output, work),
+    }
+}
+
+/// Writes the rows as a text.
+pub(super) fn write_text_as(
+    format: TextFormat,
+    rows: &mut Rows<'_>,
+    output: Output<'_>,
+    work: &Work,
+) -> Result<(), TableError> {
+    match format {
+        TextFormat::Csv => write_csv(rows, &CsvWriting::default(), output, work),
+        TextFormat::Json => write_json::<JsonArray>(rows, output, work),
+        TextFormat::Ndjson => write_json::<LineDelimited>(rows, output, work),
     }
 }
 

@@ -94,7 +94,7 @@ impl TryFrom<StepDocument> for Step {
         let id = document.id.ok_or("the member `id` is missing")?;
         let kinds = [
             document.set.map(StepKind::Set),
-            document.http.map(StepKind::Http),
+            document.http.map(|http| StepKind::Http(Box::new(http))),
             document.command.map(StepKind::Command),
             document.read.map(StepKind::Read),
             document.query.map(StepKind::Query),
@@ -151,7 +151,7 @@ impl From<Step> for StepDocument {
         };
         match step.kind {
             StepKind::Set(values) => document.set = Some(values),
-            StepKind::Http(http) => document.http = Some(http),
+            StepKind::Http(http) => document.http = Some(*http),
             StepKind::Command(command) => document.command = Some(command),
             StepKind::Read(read) => document.read = Some(read),
             StepKind::Query(query) => document.query = Some(query),

@@ -2,8 +2,10 @@
 
 mod databases;
 mod files;
+mod http;
 mod inputs;
 mod names;
+mod pages;
 mod rules;
 mod steps;
 
@@ -115,9 +117,14 @@ fn queue_limit(flow: &Flow, findings: &mut Vec<Finding>) {
 
 /// Checks the member `timeout` of what stands at `path`.
 fn timeout(timeout: Option<Span>, path: &Path, findings: &mut Vec<Finding>) {
+    timeout_of("timeout", timeout, path, findings);
+}
+
+/// Checks a member that limits how long something may take.
+fn timeout_of(name: &str, timeout: Option<Span>, path: &Path, findings: &mut Vec<Finding>) {
     if timeout.is_some_and(|timeout| timeout.as_millis() == 0) {
         let message = "must be at least `1ms`";
-        findings.push(Finding::new(path.member("timeout"), message));
+        findings.push(Finding::new(path.member(name), message));
     }
 }
 
@@ -312,7 +319,7 @@ steps:
                 "9:12 steps[2].sql: there is no step `Raw`; did you mean `raw`?",
                 "9:31 steps[2].sql: a step cannot name itself",
                 "10:44 steps[3].write.from: `values` makes no table; steps with `read`, \
-                 `query` and `sql` do",
+                 `query`, `sql` and `http` with `extract: { to: table }` do",
                 "11:45 steps[4].write.from: there is no step `out3`",
                 "12:22 steps[5].sql: must be one query, not several",
                 "13:50 steps[6].sql: the SQL is not well formed: identifier is expected here, not \
@@ -428,12 +435,13 @@ steps:
   - { id: i, http: { url: 'https://{{ inputs.host }}' } }
   - { id: j, command: { program: ' ', env: { 'a=b': 1 } } }
 ";
-        let scheme = "must start with `http://` or `https://`";
+        let scheme = "must start with `http://` or `https://`, or follow on the address of a \
+                      `connection`";
         assert_problems(
             text,
             &[
-                "4:20 steps[0].http: at most one of `json`, `form` and `body` stands, not `json` \
-                 and `body`",
+                "4:20 steps[0].http: at most one of `json`, `form`, `body`, `file`, `table` and \
+                 `multipart` stands, not `json` and `body`",
                 &format!("4:27 steps[0].http.url: {scheme}"),
                 "5:27 steps[1].http.url: must have no user name or password; use `auth`",
                 "6:27 steps[2].http.url: names no host",

@@ -146,6 +146,12 @@ impl<'a> Checker<'a, '_> {
             StepKind::Load(load) => {
                 self.taken(&load.from, path.member("load").member("from"), step, view);
             }
+            StepKind::Http(http) => {
+                if let Some(table) = &http.table {
+                    let path = path.member("http").member("table").member("from");
+                    self.taken(&table.from, path, step, view);
+                }
+            }
             _ => {}
         }
         if let OnError::Steps(inner) = &step.on_error {
@@ -259,10 +265,12 @@ impl<'a> Checker<'a, '_> {
 
     fn table(&self, name: &str, step: &'a Step, view: &View<'a>) -> Result<(), String> {
         let found = self.find(name, Some(step), &view.tables)?;
-        match found.kind {
+        match &found.kind {
             StepKind::Read(_) | StepKind::Query(_) | StepKind::Sql(_) => Ok(()),
+            StepKind::Http(http) if http.makes_table() => Ok(()),
             _ => Err(format!(
-                "`{name}` makes no table; steps with `read`, `query` and `sql` do"
+                "`{name}` makes no table; steps with `read`, `query`, `sql` and `http` with \
+                 `extract: {{ to: table }}` do"
             )),
         }
     }

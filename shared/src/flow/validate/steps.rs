@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::{databases, files, inputs::is_name, rules, timeout};
+use super::{databases, files, http, inputs::is_name, rules, timeout};
 use crate::{
     flow::{
         expression::is_template,
         finding::{At, Finding, Path},
-        step::{CommandStep, HttpStep, Step, StepKind},
+        step::{CommandStep, Step, StepKind},
         texts,
     },
     retry::RetryPolicy,
@@ -35,7 +35,7 @@ pub(super) fn check(step: &Step, path: &Path, findings: &mut Vec<Finding>) {
         }
         // Its names are checked with the tables that it takes.
         StepKind::Set(_) | StepKind::Sql(_) => {}
-        StepKind::Http(http) => check_http(http, &path.member("http"), findings),
+        StepKind::Http(request) => http::check(request, &path.member("http"), findings),
         StepKind::Command(command) => check_command(command, &path.member("command"), findings),
         StepKind::Read(read) => files::check_read(read, &path.member("read"), findings),
         StepKind::Query(query) => {
@@ -83,67 +83,6 @@ fn check_argument(name: &str, value: &Value, path: &Path, findings: &mut Vec<Fin
             findings.push(Finding::new(path, message));
         }
     }
-}
-
-fn check_http(http: &HttpStep, path: &Path, findings: &mut Vec<Finding>) {
-    if let Some(message) = bad_url(&http.url) {
-        findings.push(Finding::new(path.member("url"), message));
-    }
-    for (name, value) in &http.headers {
-        let path = path.member("headers").member(name);
-        if !is_header_name(name) {
-            findings.push(Finding {
-                path,
-                at: At::Name,
-                message: format!("`{}` cannot be a header", name.escape_debug()),
-            });
-        } else if value.contains(|character| character != '\t' && char::is_control(character)) {
-            findings.push(Finding::new(path, "a header is one line"));
-        }
-    }
-    let bodies = [
-        ("json", http.json.is_some()),
-        ("form", http.form.is_some()),
-        ("body", http.body.is_some()),
-    ];
-    let given: Vec<&str> = bodies
-        .iter()
-        .filter_map(|(name, is_given)| is_given.then_some(*name))
-        .collect();
-    if given.len() > 1 {
-        let given = given.join("` and `");
-        let message = format!("at most one of `json`, `form` and `body` stands, not `{given}`");
-        findings.push(Finding::new(path.clone(), message));
-    }
-}
-
-/// What is wrong with an address, as far as it can be told before its templates
-/// are replaced.
-fn bad_url(url: &str) -> Option<&'static str> {
-    let literal = url.split("{{").next().unwrap_or_default();
-    let literal = literal.split("{%").next().unwrap_or_default();
-    let is_whole = literal.len() == url.len();
-    let rest = ["http://", "https://"].iter().find_map(|scheme| {
-        let (start, rest) = literal.split_at_checked(scheme.len())?;
-        start.eq_ignore_ascii_case(scheme).then_some(rest)
-    });
-    let Some(rest) = rest else {
-        // `{{ inputs.url }}` and `http{{ s }}://…` show only when they run.
-        let start = literal.to_ascii_lowercase();
-        let is_open = !is_whole && "https://".starts_with(&start) | "http://".starts_with(&start);
-        return (!is_open).then_some("must start with `http://` or `https://`");
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if authority.is_empty() && (is_whole || authority.len() < rest.len()) {
-        return Some("names no host");
-    }
-    let has_user = authority.contains('@');
-    has_user.then_some("must have no user name or password; use `auth`")
-}
-
-fn is_header_name(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !name.is_empty() && name.bytes().all(allowed)
 }
 
 fn check_command(command: &CommandStep, path: &Path, findings: &mut Vec<Finding>) {

@@ -1,249 +1,177 @@
-//! What came back: a value for the steps after it, or a failure that people
-//! understand.
+//! An answer as it comes in, within its limits of time and size.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use std::{path::Path, time::Duration};
+
+use bytes::Bytes;
+use millstream_shared::byte_size::ByteSize;
 use reqwest::{
-    StatusCode,
-    header::{CONTENT_TYPE, HeaderMap},
+    Response, StatusCode,
+    header::{CONTENT_ENCODING, HeaderMap},
 };
-use serde_json::{Map, Value, json};
+use tokio::{
+    fs::File,
+    io::{AsyncWriteExt, BufWriter},
+    time::{Instant, timeout_at},
+};
 
-use super::request::Request;
-use crate::steps::{StepError, StepOutput};
+use super::{client::transport_failure, refusal, request::Request, spool};
+use crate::steps::StepError;
 
-/// How many characters of a refused request's answer its error shows.
-const EXCERPT_CHARS_MAX: usize = 200;
+/// How much of a refused request's answer is read, for its error.
+const REFUSAL_BYTES_MAX: usize = 4 * 1024;
 
-/// An answer that has come in whole.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
+/// How long an answer may pause once it has begun.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
+
+/// How much is gathered before it is written to a file.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// How long a request may take, from connecting to the last byte of its answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    pub(super) deadline: Instant,
+    whole: Duration,
+    silence: Duration,
 }
 
-impl Answer {
-    /// What the step hands on: `{status, headers, body, encoding}`.
-    pub(super) fn output(&self) -> StepOutput {
-        let (body, encoding) = self.body_value();
-        StepOutput {
-            value: json!({
-                "status": self.status.as_u16(),
-                "headers": self.headers_value(),
-                "body": body,
-                "encoding": encoding,
-            }),
-            bytes: Some(self.body.len() as u64),
-            ..StepOutput::default()
-        }
+impl Limit {
+    /// A limit that counts from here on.
+    pub(super) fn of(whole: Duration) -> Self {
+        Self::with_silence(whole, SILENCE_MAX)
     }
 
-    /// Why an answer of 400 and above is a failure of its step.
-    pub(super) fn failure(&self, request: &Request) -> StepError {
-        let summary = request.summary();
-        let status = self.status;
-        // Before it is cut: of half a secret nobody knows that it is one.
-        let body = request.mask.cut_text(&String::from_utf8_lossy(&self.body));
-        let excerpt = excerpt(&body, &request.secrets);
-        let message = if excerpt.is_empty() {
-            format!("{summary} answered {status}")
-        } else {
-            format!("{summary} answered {status}: {excerpt}")
-        };
-        StepError {
-            code: "http_status",
-            message,
-            retriable: may_pass(status),
-        }
-    }
-
-    /// Names in lower case; a name that came several times has its values
-    /// joined by commas.
-    fn headers_value(&self) -> Value {
-        let mut members = Map::new();
-        for name in self.headers.keys() {
-            let values: Vec<_> = self
-                .headers
-                .get_all(name)
-                .iter()
-                .map(|value| String::from_utf8_lossy(value.as_bytes()))
-                .collect();
-            members.insert(name.as_str().to_owned(), values.join(", ").into());
-        }
-        Value::Object(members)
-    }
-
-    /// The body, and how it is to be read: `json`, `text` or `base64`.
-    fn body_value(&self) -> (Value, &'static str) {
-        let declared = self.headers.get(CONTENT_TYPE);
-        let declared = declared.and_then(|value| value.to_str().ok()).unwrap_or("");
-        let content_type = ContentType::read(declared);
-        if content_type.is_json
-            && let Ok(value) = serde_json::from_slice(&self.body)
-        {
-            return (value, "json");
-        }
-        if let Ok(text) = std::str::from_utf8(&self.body) {
-            return (text.into(), "text");
-        }
-        if content_type.is_latin1 {
-            // The first 256 characters of Unicode are those of Latin-1.
-            let text: String = self.body.iter().copied().map(char::from).collect();
-            return (text.into(), "text");
-        }
-        (BASE64_STANDARD.encode(&self.body).into(), "base64")
-    }
-}
-
-/// Whether a request that was refused so may be granted later.
-fn may_pass(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 425 | 429) || status.is_server_error()
-}
-
-/// What matters of a `Content-Type`.
-struct ContentType {
-    is_json: bool,
-    is_latin1: bool,
-}
-
-impl ContentType {
-    fn read(declared: &str) -> Self {
-        let mut parts = declared.split(';').map(str::trim);
-        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let charset = parts.find_map(|part| {
-            let (name, value) = part.split_once('=')?;
-            let value = value.trim().trim_matches('"').to_ascii_lowercase();
-            name.trim().eq_ignore_ascii_case("charset").then_some(value)
-        });
+    /// The same with another limit for pauses within the answer.
+    pub(super) fn with_silence(whole: Duration, silence: Duration) -> Self {
         Self {
-            is_json: kind == "application/json" || kind.ends_with("+json"),
-            is_latin1: matches!(
-                charset.as_deref(),
-                Some("iso-8859-1" | "latin1" | "us-ascii" | "windows-1252")
-            ),
+            deadline: Instant::now() + whole,
+            whole,
+            silence,
         }
+    }
+
+    /// The request took too long.
+    pub(super) fn exceeded(&self, request: &Request) -> StepError {
+        let summary = request.summary();
+        let message = format!("{summary} took longer than {:?}", self.whole);
+        StepError::transient("http_timeout", message)
+    }
+
+    fn fallen_silent(&self, request: &Request) -> StepError {
+        let summary = request.summary();
+        let message = format!("the answer to {summary} paused for {:?}", self.silence);
+        StepError::transient("http_timeout", message)
     }
 }
 
-/// The beginning of a text on one line, with the secrets taken out that the
-/// other side may have repeated.
-fn excerpt(text: &str, secrets: &[String]) -> String {
-    let mut shown = text.to_owned();
-    for secret in secrets {
-        shown = shown.replace(secret, "***");
-    }
-    let spaced = |c: char| if c.is_control() { ' ' } else { c };
-    let shown: String = shown.chars().map(spaced).collect();
-    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
-    match shown.char_indices().nth(EXCERPT_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &shown[..end]),
-        None => shown,
-    }
+/// An answer whose body is still to come.
+pub(super) struct Incoming {
+    response: Response,
+    /// What it answers, after all redirects.
+    pub(super) request: Request,
+    limit: Limit,
+    /// How many bytes have come, unpacked.
+    pub(super) bytes: u64,
 }
 
-#[cfg(test)]
-mod tests {
-    use reqwest::header::{HeaderName, HeaderValue};
-
-    use super::*;
-
-    fn answer(status: u16, headers: &[(&'static str, &'static str)], body: &[u8]) -> Answer {
-        let header = |(name, value): &(&'static str, &'static str)| {
-            (
-                HeaderName::from_static(name),
-                HeaderValue::from_static(value),
-            )
-        };
-        Answer {
-            status: StatusCode::from_u16(status).unwrap(),
-            headers: headers.iter().map(header).collect(),
-            body: body.to_vec(),
+impl Incoming {
+    pub(super) fn new(response: Response, request: Request, limit: Limit) -> Self {
+        Self {
+            response,
+            request,
+            limit,
+            bytes: 0,
         }
     }
 
-    fn request() -> Request {
-        let step = json!({
-            "method": "POST", "url": "http://a.example/x?key=q-hush",
-            "auth": { "bearer": { "token": "t-hush" } }
-        });
-        Request::new(&serde_json::from_value(step).unwrap(), "k").unwrap()
+    pub(super) fn status(&self) -> StatusCode {
+        self.response.status()
     }
 
-    #[test]
-    fn json_becomes_a_value_and_header_names_are_in_lower_case() {
-        let headers = [
-            ("content-type", "application/problem+json; charset=utf-8"),
-            ("x-tag", "a"),
-            ("x-tag", "b"),
-        ];
-        let output = answer(200, &headers, br#"{"a": [1]}"#).output();
-        assert_eq!(output.value["status"], 200);
-        assert_eq!(output.value["body"], json!({ "a": [1] }));
-        assert_eq!(output.value["encoding"], "json");
-        assert_eq!(output.value["headers"]["x-tag"], "a, b");
-        assert_eq!(output.bytes, Some(10));
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
     }
 
-    #[test]
-    fn what_only_claims_to_be_json_is_text() {
-        let output = answer(200, &[("content-type", "application/json")], b"OK").output();
-        assert_eq!(output.value["body"], "OK");
-        assert_eq!(output.value["encoding"], "text");
+    /// Whether the status says that the request was refused.
+    pub(super) fn is_refusal(&self) -> bool {
+        let status = self.status();
+        status.is_client_error() || status.is_server_error()
     }
 
-    #[test]
-    fn bytes_that_are_no_text_come_as_base64_unless_their_charset_is_known() {
-        let output = answer(200, &[("content-type", "image/png")], &[0xff, 0x00]).output();
-        assert_eq!(output.value["body"], "/wA=");
-        assert_eq!(output.value["encoding"], "base64");
-        let latin = [("content-type", "text/plain; charset=\"ISO-8859-1\"")];
-        let output = answer(200, &latin, b"\xe6\xf8\xe5").output();
-        assert_eq!(output.value["body"], "æøå");
+    /// All of it, which may have so many bytes.
+    pub(super) async fn in_memory(&mut self, bytes_max: usize) -> Result<Vec<u8>, StepError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            if body.len() + chunk.len() > bytes_max {
+                return Err(self.too_large(&format!("{bytes_max} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
     }
 
-    #[test]
-    fn only_passing_trouble_is_retriable() {
-        for (status, retriable) in [
-            (400, false),
-            (401, false),
-            (404, false),
-            (408, true),
-            (409, false),
-            (425, true),
-            (429, true),
-            (500, true),
-            (503, true),
-        ] {
-            let error = answer(status, &[], b"").failure(&request());
-            assert_eq!(error.code, "http_status");
-            assert_eq!(error.retriable, retriable, "{status}");
+    /// All of it into a file, which may take as much as `size` says.
+    pub(super) async fn write_to(&mut self, path: &Path, size: ByteSize) -> Result<(), StepError> {
+        let file = File::create(path).await.map_err(spool::failed)?;
+        let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
+        while let Some(chunk) = self.chunk().await? {
+            if self.bytes > size.bytes() {
+                return Err(self.too_large(&format!("the {size} that --http-answer-size allows")));
+            }
+            file.write_all(&chunk).await.map_err(spool::failed)?;
+        }
+        file.flush().await.map_err(spool::failed)
+    }
+
+    /// Why the request was refused, with the beginning of what came with it.
+    pub(super) async fn refusal(mut self) -> StepError {
+        let mut body = Vec::new();
+        // The status says more than the end of its explanation.
+        while let Ok(Some(chunk)) = self.chunk().await {
+            body.extend_from_slice(&chunk);
+            if body.len() >= REFUSAL_BYTES_MAX {
+                body.truncate(REFUSAL_BYTES_MAX);
+                break;
+            }
+        }
+        refusal::failure(&self.request, self.status(), self.headers(), &body)
+    }
+
+    /// Refuses what cannot be unpacked.
+    pub(super) fn check_readable(&self) -> Result<(), StepError> {
+        // The client takes the header away from what it unpacks.
+        let packing = self.headers().get(CONTENT_ENCODING);
+        let packing = packing.map(|packing| String::from_utf8_lossy(packing.as_bytes()));
+        match packing {
+            Some(packing) if !packing.eq_ignore_ascii_case("identity") => {
+                let summary = self.request.summary();
+                let message =
+                    format!("{summary} answered packed as `{packing}`, which nobody asked for");
+                Err(StepError::permanent("http_unreadable", message))
+            }
+            _ => Ok(()),
         }
     }
 
-    #[test]
-    fn a_secret_of_the_vault_is_hidden_before_the_answer_is_cut() {
-        let request = request();
-        request.mask.add(["long-secret-of-the-vault"]);
-        let body = format!(
-            "{}long-secret-of-the-vault",
-            "x".repeat(EXCERPT_CHARS_MAX - 5)
-        );
-        let message = answer(404, &[], body.as_bytes()).failure(&request).message;
-        assert!(message.ends_with("x***"), "{message}");
-        let begun = answer(404, &[], b"no long-secret-of")
-            .failure(&request)
-            .message;
-        assert!(begun.ends_with("no ***"), "{begun}");
+    /// The next bytes; none at the end.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, StepError> {
+        let silent_at = Instant::now() + self.limit.silence;
+        let until = silent_at.min(self.limit.deadline);
+        match timeout_at(until, self.response.chunk()).await {
+            Ok(Ok(chunk)) => {
+                self.bytes += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+                Ok(chunk)
+            }
+            Ok(Err(error)) => Err(transport_failure(&self.request, &error)),
+            Err(_) if silent_at < self.limit.deadline => {
+                Err(self.limit.fallen_silent(&self.request))
+            }
+            Err(_) => Err(self.limit.exceeded(&self.request)),
+        }
     }
 
-    #[test]
-    fn a_failure_names_request_status_and_answer_without_secrets() {
-        let body = format!("no\n  such\tthing t-hush q-hush {}", "x".repeat(500));
-        let message = answer(404, &[], body.as_bytes())
-            .failure(&request())
-            .message;
-        let start = "POST http://a.example/x answered 404 Not Found: no such thing *** *** xxx";
-        assert!(message.starts_with(start), "{message}");
-        assert!(message.ends_with("x…"), "{message}");
-        assert!(message.chars().count() < 280, "{message}");
+    fn too_large(&self, limit: &str) -> StepError {
+        let summary = self.request.summary();
+        let message = format!("{summary} answered with more than {limit}");
+        StepError::permanent("http_too_large", message)
     }
 }

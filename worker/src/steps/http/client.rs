@@ -1,25 +1,32 @@
-//! Sends requests, but only to addresses that it may reach.
+//! Opens connections, but only to addresses that it may reach, and follows
+//! redirects.
 
-use std::{error::Error, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
+use futures::future::BoxFuture;
+use millstream_shared::byte_size::ByteSize;
 use reqwest::{
     Response,
     dns::{Addrs, Name, Resolve, Resolving},
     header::LOCATION,
     redirect::Policy,
 };
-use tokio::net::lookup_host;
+use tokio::{net::lookup_host, time::timeout_at};
 use url::Host;
 
-use super::{allow::AllowList, answer::Answer, request::Request};
+use super::{
+    allow::AllowList,
+    answer::{Incoming, Limit},
+    request::Request,
+    tokens::Tokens,
+};
 use crate::steps::StepError;
-
-/// How large an answer may be, once unpacked: it has to fit into the value of
-/// the step, which is kept in Redis.
-pub(super) const BODY_BYTES_MAX: usize = 768 * 1024;
-
-/// How much of a refused request's answer is read, for its error.
-const REFUSAL_BYTES_MAX: usize = 4 * 1024;
 
 /// How often one request may be redirected.
 const REDIRECTS_MAX: usize = 5;
@@ -34,16 +41,17 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// is noticed although a request may take as long as its step.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// How long the server of a file may be silent in the middle of it.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
-
 /// The connections of all `http` steps of a worker.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
-    /// For files, which come as they are.
-    pub(super) files: reqwest::Client,
+    /// The same for files, which come as they are.
+    plain: reqwest::Client,
     allow: Arc<AllowList>,
+    /// The tokens that authorities have handed out.
+    pub(super) tokens: Tokens,
+    /// How large an answer may be that is saved or becomes a table, unpacked.
+    pub(super) answer_size: ByteSize,
 }
 
 /// The client could not be set up.
@@ -51,15 +59,31 @@ pub(crate) struct Client {
 #[error("the HTTP client could not be set up")]
 pub(crate) struct ClientError(#[from] reqwest::Error);
 
+/// Finds the addresses of a host by its name.
+pub(super) type Lookup = fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
+
+fn system_lookup(host: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+    Box::pin(async move { Ok(lookup_host((host, 0)).await?.collect()) })
+}
+
 impl Client {
     /// A client that reaches public addresses, and those that `allow` lists.
     ///
     /// # Errors
     /// Fails where the system's certificates cannot be read.
-    pub(crate) fn new(allow: AllowList) -> Result<Self, ClientError> {
+    pub(crate) fn new(allow: AllowList, answer_size: ByteSize) -> Result<Self, ClientError> {
+        Self::with_lookup(allow, answer_size, system_lookup)
+    }
+
+    pub(super) fn with_lookup(
+        allow: AllowList,
+        answer_size: ByteSize,
+        lookup: Lookup,
+    ) -> Result<Self, ClientError> {
         let allow = Arc::new(allow);
         let resolver = Arc::new(PermittedAddresses {
             allow: Arc::clone(&allow),
+            lookup,
         });
         let client = || {
             reqwest::Client::builder()
@@ -74,33 +98,38 @@ impl Client {
         };
         Ok(Self {
             http: client().build()?,
-            files: client().no_gzip().read_timeout(SILENCE_MAX).build()?,
+            plain: client().no_gzip().build()?,
             allow,
+            tokens: Tokens::default(),
+            answer_size,
         })
     }
 
-    /// Sends a request, follows where it is redirected to, and reads the
-    /// answer. A status of 400 and above is an error.
-    pub(super) async fn exchange(&self, request: Request) -> Result<Answer, StepError> {
-        let (response, request) = self.followed(&self.http, request).await?;
-        read_answer(response, &request).await
+    /// The same client for files, which it does not unpack.
+    pub(super) fn for_files(&self) -> Self {
+        Self {
+            http: self.plain.clone(),
+            ..self.clone()
+        }
     }
 
-    /// Sends a request and follows where it is redirected to; what answered,
-    /// and the last request.
-    pub(super) async fn followed(
+    /// Sends a request, follows where it is redirected to, and hands out the
+    /// answer with its status and headers; its body is still to come. All of it
+    /// has to come within `limit`.
+    pub(super) async fn open(
         &self,
-        http: &reqwest::Client,
-        request: Request,
-    ) -> Result<(Response, Request), StepError> {
-        let mut request = request;
+        request: &Request,
+        limit: Limit,
+    ) -> Result<Incoming, StepError> {
+        let mut request = request.clone();
         for _ in 0..=REDIRECTS_MAX {
             self.check_literal_address(&request)?;
-            let response = send(http, &request).await?;
+            let sent = timeout_at(limit.deadline, self.send(&request)).await;
+            let response = sent.unwrap_or_else(|_| Err(limit.exceeded(&request)))?;
             let location = response.headers().get(LOCATION);
             match request.redirected(response.status(), location)? {
                 Some(next) => request = next,
-                None => return Ok((response, request)),
+                None => return Ok(Incoming::new(response, request, limit)),
             }
         }
         let summary = request.summary();
@@ -108,6 +137,20 @@ impl Client {
             "http_redirects",
             format!("{summary} is one redirect too many: {REDIRECTS_MAX} are followed"),
         ))
+    }
+
+    async fn send(&self, request: &Request) -> Result<Response, StepError> {
+        let mut outgoing = self
+            .http
+            .request(request.method.clone(), request.url.clone())
+            .headers(request.headers.clone());
+        if let Some(body) = &request.body {
+            outgoing = body.put_into(outgoing);
+        }
+        outgoing
+            .send()
+            .await
+            .map_err(|error| transport_failure(request, &error))
     }
 
     /// No resolver is asked for a host that is written as an address.
@@ -125,32 +168,24 @@ impl Client {
     }
 }
 
-async fn send(http: &reqwest::Client, request: &Request) -> Result<Response, StepError> {
-    let mut outgoing = http
-        .request(request.method.clone(), request.url.clone())
-        .headers(request.headers.clone());
-    if let Some(body) = &request.body {
-        outgoing = outgoing.body(body.clone());
-    }
-    let sent = outgoing.send().await;
-    sent.map_err(|error| transport_failure(request, &error))
-}
-
 /// Finds the addresses of a host and leaves out those that may not be
 /// reached. What it returns is what is dialled, so that a name cannot mean
 /// one address when it is checked and another when it is used.
 struct PermittedAddresses {
     allow: Arc<AllowList>,
+    lookup: Lookup,
 }
 
 impl Resolve for PermittedAddresses {
     fn resolve(&self, name: Name) -> Resolving {
         let allow = Arc::clone(&self.allow);
+        let lookup = self.lookup;
         Box::pin(async move {
             let host = name.as_str();
-            let found = lookup_host((host, 0)).await?;
+            let found = lookup(host.to_owned()).await?;
             let listed = allow.permits_host(host);
             let permitted: Vec<_> = found
+                .into_iter()
                 .filter(|address| listed || allow.permits(address.ip()))
                 .collect();
             if permitted.is_empty() {
@@ -197,42 +232,4 @@ pub(super) fn transport_failure(request: &Request, error: &reqwest::Error) -> St
         None => "the request could not be sent".to_owned(),
     };
     StepError::transient("http_transport", format!("{summary} failed: {why}"))
-}
-
-pub(super) async fn read_answer(
-    mut response: Response,
-    request: &Request,
-) -> Result<Answer, StepError> {
-    let status = response.status();
-    let refused = status.is_client_error() || status.is_server_error();
-    let mut answer = Answer {
-        status,
-        headers: response.headers().clone(),
-        body: Vec::new(),
-    };
-    loop {
-        let chunk = match response.chunk().await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => break,
-            // The status says more than the end of its explanation.
-            Err(_) if refused => break,
-            Err(error) => return Err(transport_failure(request, &error)),
-        };
-        answer.body.extend_from_slice(&chunk);
-        if refused && answer.body.len() >= REFUSAL_BYTES_MAX {
-            answer.body.truncate(REFUSAL_BYTES_MAX);
-            break;
-        }
-        if answer.body.len() > BODY_BYTES_MAX {
-            let summary = request.summary();
-            return Err(StepError::permanent(
-                "http_too_large",
-                format!("{summary} answered with more than {BODY_BYTES_MAX} bytes"),
-            ));
-        }
-    }
-    if refused {
-        return Err(answer.failure(request));
-    }
-    Ok(answer)
 }

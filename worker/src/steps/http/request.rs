@@ -4,7 +4,6 @@
 use std::ops::Range;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use bytes::Bytes;
 use indexmap::IndexMap;
 use millstream_shared::flow::step::{HttpAuth, HttpMethod, HttpStep};
 use reqwest::{
@@ -15,8 +14,12 @@ use reqwest::{
     },
 };
 use serde_json::Value;
-use url::{Url, form_urlencoded};
+use url::Url;
 
+use super::{
+    body::{Body, texts},
+    service::{Credentials, Service},
+};
 use crate::{mask::Mask, steps::StepError};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -58,34 +61,59 @@ pub(super) struct Request {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
-    pub(super) body: Option<Bytes>,
+    pub(super) body: Option<Body>,
+    /// Whether it is sent on to where an answer redirects it.
+    pub(super) follows_redirects: bool,
+    /// Whether it goes to where its credentials are meant for.
+    pub(super) is_at_home: bool,
+    /// The query parameter that shows who sends it, which the address of a
+    /// further page may lack.
+    pub(super) key_in_query: Option<(String, String)>,
     /// Texts that no message may show, should the other side repeat them.
     pub(super) secrets: Vec<String>,
     /// Hides the secrets of the vault there.
     pub(super) mask: Mask,
 }
 
-fn unsound(message: impl Into<String>) -> StepError {
+pub(super) fn unsound(message: impl Into<String>) -> StepError {
     StepError::permanent("http_request", message)
 }
 
 impl Request {
-    /// The request of a step whose templates are filled in. It names
-    /// `idempotency_key` unless the author's headers name one.
-    pub(super) fn new(step: &HttpStep, idempotency_key: &str) -> Result<Self, StepError> {
+    /// The request of a step whose templates are filled in, to the service that
+    /// its connection leads to, with this body. It names `idempotency_key`
+    /// unless the author's headers name one.
+    pub(super) fn new(
+        step: &HttpStep,
+        service: Option<&Service>,
+        body: Option<Body>,
+        idempotency_key: &str,
+    ) -> Result<Self, StepError> {
+        let url = match service {
+            Some(service) => service.address(&step.url)?,
+            None => checked_url("`url`", &step.url)?,
+        };
         let mut request = Self {
             method: method(step.method),
-            url: checked_url(&step.url)?,
+            url,
             headers: HeaderMap::new(),
             body: None,
+            follows_redirects: true,
+            is_at_home: true,
+            key_in_query: None,
             secrets: Vec::new(),
             mask: Mask::default(),
         };
         request.add_query(&step.query);
         request.add_headers(&step.headers)?;
-        request.add_body(step)?;
+        if let Some(service) = service {
+            request.add_service(service)?;
+        }
         if let Some(auth) = &step.auth {
             request.add_auth(auth)?;
+        }
+        if let Some(body) = body {
+            request.set_body(body)?;
         }
         if !request.headers.contains_key(IDEMPOTENCY_KEY) {
             let value = header_value(&IDEMPOTENCY_KEY, idempotency_key)?;
@@ -98,20 +126,23 @@ impl Request {
 
     /// The request for a file, or for some bytes of it.
     pub(super) fn for_file(
-        url: &str,
-        auth: Option<&HttpAuth>,
+        url: Url,
+        service: Option<&Service>,
         range: Option<Range<u64>>,
     ) -> Result<Self, StepError> {
         let mut request = Self {
             method: Method::GET,
-            url: checked_url(url)?,
+            url,
             headers: HeaderMap::new(),
             body: None,
+            follows_redirects: true,
+            is_at_home: true,
+            key_in_query: None,
             secrets: Vec::new(),
             mask: Mask::default(),
         };
-        if let Some(auth) = auth {
-            request.add_auth(auth)?;
+        if let Some(service) = service {
+            request.add_service(service)?;
         }
         let plain = HeaderValue::from_static("identity");
         request.headers.insert(ACCEPT_ENCODING, plain);
@@ -120,6 +151,74 @@ impl Request {
             request.headers.insert(RANGE, header_value(&RANGE, &range)?);
         }
         Ok(request)
+    }
+
+    /// The request for the page with this number, from 2, at an address that
+    /// the page before names. Another host than that of this request, which is
+    /// the one for the first page, sees nothing that was meant for that alone.
+    pub(super) fn for_page(&self, number: u32, url: Url) -> Result<Self, StepError> {
+        let mut next = self.numbered(number)?;
+        next.url = checked_url("the address of the next page", url.as_str())?;
+        if next.url.origin() != self.url.origin() {
+            if self.body.is_some() {
+                let host = next.url.host_str().unwrap_or_default();
+                return Err(unsound(format!(
+                    "the next page lies at another host, {host}, to which the body of the \
+                     request is not sent"
+                )));
+            }
+            next.keep_to_itself();
+        } else if let Some((name, key)) = &self.key_in_query {
+            next.set_query(name, key);
+        }
+        Ok(next)
+    }
+
+    /// The same request with an `Idempotency-Key` of its own, by which the other
+    /// side tells the requests of one step apart.
+    pub(super) fn numbered(&self, number: u32) -> Result<Self, StepError> {
+        let mut next = self.clone();
+        if let Some(key) = self.headers.get(IDEMPOTENCY_KEY) {
+            let key = String::from_utf8_lossy(key.as_bytes());
+            let value = header_value(&IDEMPOTENCY_KEY, &format!("{key}-{number}"))?;
+            next.headers.insert(IDEMPOTENCY_KEY, value);
+        }
+        Ok(next)
+    }
+
+    /// Puts a value into the query, in the place of what has its name there.
+    pub(super) fn set_query(&mut self, name: &str, text: &str) {
+        let pairs = self.url.query_pairs().into_owned();
+        let others: Vec<_> = pairs.filter(|(other, _)| other != name).collect();
+        let mut pairs = self.url.query_pairs_mut();
+        pairs.clear().extend_pairs(others);
+        pairs.append_pair(name, text);
+    }
+
+    /// Puts a body into the request, in the place of the one it has.
+    pub(super) fn set_body(&mut self, body: Body) -> Result<(), StepError> {
+        let content_type = header_value(&CONTENT_TYPE, &body.content_type)?;
+        self.headers.entry(CONTENT_TYPE).or_insert(content_type);
+        self.body = Some(body);
+        Ok(())
+    }
+
+    /// Shows a bearer token.
+    pub(super) fn set_bearer(&mut self, token: &str) -> Result<(), StepError> {
+        let value = header_value(&AUTHORIZATION, &format!("Bearer {token}"))?;
+        self.headers.insert(AUTHORIZATION, value);
+        Ok(())
+    }
+
+    /// Takes away what another host than the first must not see.
+    fn keep_to_itself(&mut self) {
+        self.is_at_home = false;
+        let names: Vec<_> = self.headers.keys().cloned().collect();
+        for name in names {
+            if !HEADERS_FOR_ANYBODY.contains(&name.as_str()) {
+                self.headers.remove(name);
+            }
+        }
     }
 
     /// What people see of the request: the method, and the address without
@@ -150,6 +249,12 @@ impl Request {
         ) else {
             return Ok(None);
         };
+        if !self.follows_redirects {
+            let summary = self.summary();
+            return Err(unsound(format!(
+                "{summary} was redirected, which is not followed with what it holds"
+            )));
+        }
         let target = location
             .to_str()
             .ok()
@@ -161,7 +266,10 @@ impl Request {
                 ))
             })?;
         let mut next = self.clone();
-        next.url = checked_url(target.as_str())?;
+        next.url = checked_url("the address of a redirect", target.as_str())?;
+        let same_host = next.url.host() == self.url.host();
+        let is_upgrade = same_host && next.url.scheme() == "https" && next.url.port().is_none();
+        let stays = next.url.origin() == self.url.origin();
         let becomes_get = match status.as_u16() {
             303 => self.method != Method::HEAD,
             301 | 302 => self.method == Method::POST,
@@ -174,14 +282,15 @@ impl Request {
                 next.headers.remove(*name);
             }
         }
+        if next.body.is_some() && !stays && !is_upgrade {
+            let summary = self.summary();
+            return Err(unsound(format!(
+                "{summary} was redirected to another host, to which its body is not sent"
+            )));
+        }
         next.headers.remove(HOST);
-        if next.url.origin() != self.url.origin() {
-            let names: Vec<_> = next.headers.keys().cloned().collect();
-            for name in names {
-                if !HEADERS_FOR_ANYBODY.contains(&name.as_str()) {
-                    next.headers.remove(name);
-                }
-            }
+        if !stays {
+            next.keep_to_itself();
         }
         Ok(Some(next))
     }
@@ -201,13 +310,7 @@ impl Request {
 
     fn add_headers(&mut self, headers: &IndexMap<String, String>) -> Result<(), StepError> {
         for (name, text) in headers {
-            let parsed = HeaderName::try_from(name.as_str())
-                .map_err(|_| unsound(format!("`{name}` is not the name of a header")))?;
-            if OWN_HEADERS.contains(&parsed.as_str()) {
-                return Err(unsound(format!(
-                    "the header `{name}` is set by the service itself"
-                )));
-            }
+            let parsed = header_name(name)?;
             self.note_secret(name, text);
             let value = header_value(&parsed, text)?;
             self.headers.append(parsed, value);
@@ -215,23 +318,39 @@ impl Request {
         Ok(())
     }
 
-    fn add_body(&mut self, step: &HttpStep) -> Result<(), StepError> {
-        let (body, content_type) = match (&step.json, &step.form, &step.body) {
-            (None, None, None) => return Ok(()),
-            (Some(json), None, None) => (json.to_string(), "application/json"),
-            (None, Some(form), None) => (form_text(form), "application/x-www-form-urlencoded"),
-            (None, None, Some(text)) => (text.clone(), "text/plain; charset=utf-8"),
-            _ => {
-                return Err(unsound(
-                    "at most one of `json`, `form` and `body` may stand",
-                ));
+    /// Adds what the connection says: headers that the step does not name, and
+    /// who sends the request.
+    fn add_service(&mut self, service: &Service) -> Result<(), StepError> {
+        for (name, text) in &service.headers {
+            let parsed = header_name(name)?;
+            if !self.headers.contains_key(&parsed) {
+                let value = header_value(&parsed, text)?;
+                self.headers.insert(parsed, value);
             }
-        };
-        self.body = Some(Bytes::from(body));
-        self.headers
-            .entry(CONTENT_TYPE)
-            .or_insert(HeaderValue::from_static(content_type));
-        Ok(())
+        }
+        match &service.credentials {
+            Credentials::Nobody | Credentials::OAuth(_) => Ok(()),
+            Credentials::Basic { user, password } => self.add_auth(&HttpAuth::Basic {
+                username: user.clone(),
+                password: password.clone(),
+            }),
+            Credentials::Bearer(token) => self.add_auth(&HttpAuth::Bearer {
+                token: token.clone(),
+            }),
+            Credentials::InHeader { name, key } => {
+                let parsed = header_name(name)?;
+                let value = header_value(&parsed, key)?;
+                self.headers.insert(parsed, value);
+                self.secrets.push(key.clone());
+                Ok(())
+            }
+            Credentials::InQuery { name, key } => {
+                self.set_query(name, key);
+                self.secrets.push(key.clone());
+                self.key_in_query = Some((name.clone(), key.clone()));
+                Ok(())
+            }
+        }
     }
 
     fn add_auth(&mut self, auth: &HttpAuth) -> Result<(), StepError> {
@@ -280,28 +399,40 @@ fn method(method: HttpMethod) -> Method {
     }
 }
 
-/// An address that may be asked as far as its text goes. Messages do not
-/// repeat the text, since it may hold credentials.
-fn checked_url(text: &str) -> Result<Url, StepError> {
+/// The name of a header that the client does not set itself.
+fn header_name(name: &str) -> Result<HeaderName, StepError> {
+    let parsed = HeaderName::try_from(name)
+        .map_err(|_| unsound(format!("`{name}` is not the name of a header")))?;
+    if OWN_HEADERS.contains(&parsed.as_str()) {
+        return Err(unsound(format!(
+            "the header `{name}` is set by the service itself"
+        )));
+    }
+    Ok(parsed)
+}
+
+/// An address that may be asked as far as its text goes. `what` is what
+/// messages call it: they do not repeat it, since it may hold credentials.
+pub(super) fn checked_url(what: &str, text: &str) -> Result<Url, StepError> {
     let url: Url = text
         .parse()
-        .map_err(|error| unsound(format!("`url` is not an address: {error}")))?;
+        .map_err(|error| unsound(format!("{what} is not an address: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") {
         let scheme = url.scheme();
         return Err(unsound(format!(
-            "an address must start with `http://` or `https://`, not `{scheme}:`"
+            "{what} must start with `http://` or `https://`, not `{scheme}:`"
         )));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(unsound(
-            "an address must not hold a user name or password; `auth` takes them",
-        ));
+        return Err(unsound(format!(
+            "{what} must not hold a user name or password; `auth` takes them"
+        )));
     }
     Ok(url)
 }
 
 /// A header's value, marked as sensitive so that nothing prints it.
-fn header_value(name: &HeaderName, text: &str) -> Result<HeaderValue, StepError> {
+pub(super) fn header_value(name: &HeaderName, text: &str) -> Result<HeaderValue, StepError> {
     let mut value = HeaderValue::try_from(text).map_err(|_| {
         unsound(format!(
             "the value of the header `{name}` holds a line break or another control character"
@@ -309,27 +440,6 @@ fn header_value(name: &HeaderName, text: &str) -> Result<HeaderValue, StepError>
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn form_text(form: &IndexMap<String, Value>) -> String {
-    let mut pairs = form_urlencoded::Serializer::new(String::new());
-    for (name, value) in form {
-        for text in texts(value) {
-            pairs.append_pair(name, &text);
-        }
-    }
-    pairs.finish()
-}
-
-/// A value as the texts that a form or a query holds: none for `null`, one
-/// for each entry of a list, JSON for an object.
-fn texts(value: &Value) -> Vec<String> {
-    match value {
-        Value::Null => Vec::new(),
-        Value::String(text) => vec![text.clone()],
-        Value::Array(entries) => entries.iter().flat_map(texts).collect(),
-        other => vec![other.to_string()],
-    }
 }
 
 #[cfg(test)]
@@ -343,12 +453,18 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
+    fn made(value: Value) -> Result<Request, StepError> {
+        let step = step(value);
+        let body = Body::plain(&step);
+        Request::new(&step, None, body, "run-step")
+    }
+
     fn request(value: Value) -> Request {
-        Request::new(&step(value), "run-step").unwrap()
+        made(value).unwrap()
     }
 
     fn refusal(value: Value) -> String {
-        let error = Request::new(&step(value), "run-step").unwrap_err();
+        let error = made(value).unwrap_err();
         assert_eq!((error.code, error.retriable), ("http_request", false));
         error.message
     }
@@ -374,7 +490,7 @@ mod tests {
             request.url.as_str(),
             "http://a.example/x?first=1&tag=a&tag=b+c&n=2"
         );
-        assert_eq!(request.body.unwrap(), "yes=true&list=1&list=2");
+        assert_eq!(request.body.unwrap().shown(), "yes=true&list=1&list=2");
         assert_eq!(
             request.headers[CONTENT_TYPE],
             "application/x-www-form-urlencoded"
@@ -399,7 +515,7 @@ mod tests {
             "headers": { "content-type": "application/vnd.x+json" }
         }));
         assert_eq!(request.headers[CONTENT_TYPE], "application/vnd.x+json");
-        assert_eq!(request.body.unwrap(), r#"{"a":1}"#);
+        assert_eq!(request.body.unwrap().shown(), r#"{"a":1}"#);
     }
 
     #[test]
@@ -419,10 +535,6 @@ mod tests {
             (
                 json!({ "url": "http://a.example", "headers": { "Transfer-Encoding": "chunked" } }),
                 "set by the service",
-            ),
-            (
-                json!({ "url": "http://a.example", "json": 1, "body": "x" }),
-                "at most one",
             ),
             (
                 json!({ "url": "http://a.example", "headers": { "authorization": "hush" },
