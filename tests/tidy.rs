@@ -32,6 +32,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
         &["worker/src/databases/", "tests/harness/", "tests/e2e/"],
     ),
     ("minijinja::", &["shared/src/flow/expression"]),
+    ("object_store::", &["worker/src/stores/", "tests/harness/"]),
     (
         "SystemTime::now",
         &["api/src/", "worker/src/", "cli/src/", "tests/"],

@@ -5,11 +5,11 @@
 //! of files before, and one behind `<!-- shows: NAME -->` is what a file there
 //! must read. They count in their order; other blocks are for people.
 //! One behind `<!-- answers: PATH -->` is what the service behind the connection
-//! `shop` answers there.
+//! `shop` answers there; a connection `lake` leads to a bucket of this name.
 
 use std::fs;
 
-use harness::{HttpServer, Reply, Service, Setup};
+use harness::{HttpServer, PrivateS3, Reply, Service, Setup};
 use serde_json::json;
 
 use crate::secrets::{WITH_KEY, keep};
@@ -30,13 +30,14 @@ fn blocks() -> Vec<(&'static str, &'static str, &'static str)> {
 
 #[tokio::test]
 async fn the_flows_of_the_guide_run_as_they_stand() {
-    let service = Service::start(Setup {
+    let setup = Setup {
         api: WITH_KEY,
         worker: WITH_KEY,
         ..Setup::default()
-    })
-    .await;
+    };
+    let (service, s3) = tokio::join!(Service::start(setup), PrivateS3::start());
     let admin = service.admin();
+    keep(&admin, "connections/lake", s3.connection("lake")).await;
     let blocks = blocks();
     let answers = blocks.clone();
     let shop = HttpServer::start(move |asked| {

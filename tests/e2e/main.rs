@@ -26,3 +26,4 @@ mod retention;
 mod secrets;
 mod soak;
 mod steps;
+mod stores;

@@ -16,6 +16,7 @@ mod redis_group;
 mod redis_node;
 mod redis_server;
 mod service;
+mod stores;
 mod waiting;
 
 pub use client::{Answer, Client};
@@ -31,6 +32,7 @@ pub use redis_group::{RedisCluster, WatchedRedis};
 pub use redis_node::{RedisNode, free_port};
 pub use redis_server::{PrivateRedis, RedisSetup, redis_servers};
 pub use service::{Api, Redis, Service, Setup, Worker};
+pub use stores::{Bucket, PrivateAzure, PrivateS3, Serving, WebFiles};
 pub use waiting::{SOON, eventually};
 
 /// A setting of the tests themselves.

@@ -72,8 +72,9 @@ pub struct Config {
     pub wedged_after: Duration,
 
     /// A folder for what steps need on disk while they run, of any number of
-    /// workers: what does not fit into memory, and the folders of commands. The
-    /// system's folder for temporary files if not set.
+    /// workers: what does not fit into memory, files from elsewhere that have to
+    /// be there as a whole, and the folders of commands. The system's folder for
+    /// temporary files if not set.
     #[arg(long, env = "MILLSTREAM_WORK_FOLDER")]
     pub work_folder: Option<PathBuf>,
 
@@ -87,8 +88,8 @@ pub struct Config {
     #[arg(long, env = "MILLSTREAM_DATABASE_LOCK_WAIT", default_value = "60s", value_parser = lock_wait)]
     pub database_lock_wait: Duration,
 
-    /// Networks, addresses and hosts, separated by commas, that `http` steps may
-    /// reach although they are not public.
+    /// Networks, addresses and hosts, separated by commas, that `http` steps, and
+    /// `read` over HTTP, may reach although they are not public.
     #[arg(long, env = "MILLSTREAM_HTTP_ALLOW", default_value = "", value_parser = AllowList::parse)]
     pub(crate) http_allow: AllowList,
 

@@ -45,6 +45,22 @@ impl Connections {
         }
     }
 
+    /// All that are `wanted`, by their names. One that cannot be opened is left
+    /// out: nobody asked for it.
+    pub(crate) async fn all(
+        &self,
+        wanted: impl Fn(&Connection) -> bool,
+    ) -> Result<Vec<(String, Connection)>, ConnectionError> {
+        let all = self.vault()?.connections().await;
+        let all = all.map_err(|error| unopened("the connections", &error))?;
+        let opened = all
+            .into_iter()
+            .filter_map(|(name, connection)| Some((name, connection.ok()?)));
+        Ok(opened
+            .filter(|(_, connection)| wanted(connection))
+            .collect())
+    }
+
     fn vault(&self) -> Result<Vault<'_>, ConnectionError> {
         let Some(keys) = &self.keys else {
             return Err(ConnectionError {

@@ -30,6 +30,15 @@ pub(crate) const MID_SWAP: Point = Point("mid_swap");
 /// It is in its place, and no checkpoint tells.
 pub(crate) const AFTER_RENAME: Point = Point("after_rename");
 
+// Of objects in a store.
+
+/// Some parts of an object are in its store, and nobody sees it.
+pub(crate) const MID_UPLOAD: Point = Point("mid_upload");
+/// All of an object is in its store, and nobody sees it.
+pub(crate) const BEFORE_APPEARANCE: Point = Point("before_appearance");
+/// Some objects of several are seen.
+pub(crate) const MID_APPEARANCE: Point = Point("mid_appearance");
+
 /// Ends the process where the variable `MILLSTREAM_FAULT` names this point:
 /// `<point>:<nth>` at its nth time. With `:freeze` behind it the process stops
 /// there instead, until somebody lets it go on. There is none of this in a

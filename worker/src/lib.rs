@@ -20,6 +20,7 @@ mod pulse;
 mod reclaimer;
 mod scheduler;
 mod steps;
+mod stores;
 mod tables;
 mod work_folder;
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use serde_saphyr::Location;
 
-use super::{Connection, check_secret, http};
+use super::{Access, Connection, check_secret, http};
 
 /// The members that nobody is ever shown.
 const SECRET_MEMBERS: &[&str] = &[
@@ -141,7 +141,11 @@ impl Connection {
             .collect()
     }
 
-    fn check(&self) -> Result<(), InvalidConnection> {
+    /// Checks what its members mean together.
+    ///
+    /// # Errors
+    /// Fails where one is empty, missing or makes no sense beside another.
+    pub fn check(&self) -> Result<(), InvalidConnection> {
         let required = |member: &str, text: &str| {
             if text.trim().is_empty() {
                 Err(InvalidConnection::new(member, "must not be empty"))
@@ -162,6 +166,7 @@ impl Connection {
                     ("access_key_id", s3.access_key_id.is_some()),
                     ("secret_access_key", s3.secret_access_key.is_some()),
                 )?;
+                rights(("access_key_id", s3.access_key_id.is_some()), s3.access)?;
                 address("endpoint", s3.endpoint.as_deref())
             }
             Self::Azure(azure) => {
@@ -171,10 +176,14 @@ impl Connection {
                     let message = "cannot stand beside `account_key`";
                     return Err(InvalidConnection::new("sas_token", message));
                 }
+                let has_key = azure.account_key.is_some() || azure.sas_token.is_some();
+                rights(("account_key", has_key), azure.access)?;
                 address("endpoint", azure.endpoint.as_deref())
             }
             Self::Gcs(gcs) => {
                 required("bucket", &gcs.bucket)?;
+                let has_key = gcs.service_account_key.is_some();
+                rights(("service_account_key", has_key), gcs.access)?;
                 address("endpoint", gcs.endpoint.as_deref())
             }
             Self::Http(service) => http::check(service),
@@ -193,6 +202,20 @@ pub(super) fn both(one: (&str, bool), other: (&str, bool)) -> Result<(), Invalid
         (false, true) => lacking(other.0, one.0),
         _ => Ok(()),
     }
+}
+
+/// A store has either a key, whose member is named, or says what to do without:
+/// no rights are taken that nobody gave.
+fn rights((key, has_key): (&str, bool), access: Option<Access>) -> Result<(), InvalidConnection> {
+    let message = match (has_key, access) {
+        (true, Some(_)) => format!("cannot stand beside `{key}`"),
+        (false, None) => format!(
+            "is missing: without `{key}` it says whether the rights of the machine of the worker \
+             are used (`worker`) or none (`public`)"
+        ),
+        _ => return Ok(()),
+    };
+    Err(InvalidConnection::new("access", message))
 }
 
 pub(super) fn address(member: &str, text: Option<&str>) -> Result<(), InvalidConnection> {
@@ -229,6 +252,7 @@ fn refused(members: &Map<String, Value>, told: &str, kinds: &str) -> InvalidConn
     }
     let wrong = members.iter().find(|(name, value)| match name.as_str() {
         "port" => value.as_u64().is_none_or(|port| port == 0 || port > 65_535),
+        "access" => !["worker", "public"].map(Value::from).contains(value),
         "tls" => !["disable", "prefer", "require", "verify"]
             .map(Value::from)
             .contains(value),
@@ -238,6 +262,7 @@ fn refused(members: &Map<String, Value>, told: &str, kinds: &str) -> InvalidConn
     });
     let (name, message) = match wrong.map(|(name, _)| name.as_str()) {
         Some("port") => ("port", "must be a number from 1 to 65535"),
+        Some("access") => ("access", "must be `worker` or `public`"),
         Some("tls") => ("tls", "must be `disable`, `prefer`, `require` or `verify`"),
         Some("client_auth") => ("client_auth", "must be `basic` or `body`"),
         Some("headers") => ("headers", "must be a map of texts"),
@@ -369,6 +394,21 @@ mod tests {
         let both = json!({ "kind": "azure", "container": "c", "account": "a",
                            "account_key": "x", "sas_token": "y" });
         assert_eq!(member(both), "sas_token");
+        let nobody = json!({ "kind": "s3", "bucket": "b" });
+        assert_eq!(member(nobody), "access");
+        let twice = json!({ "kind": "gcs", "bucket": "b", "service_account_key": "k",
+                            "access": "public" });
+        assert_eq!(member(twice), "access");
+        let other = json!({ "kind": "azure", "container": "c", "account": "a", "access": "mine" });
+        assert_eq!(
+            wrong(other),
+            (
+                "access".to_owned(),
+                "must be `worker` or `public`".to_owned()
+            )
+        );
+        let worker = json!({ "kind": "s3", "bucket": "b", "access": "worker" });
+        assert!(Connection::parse(&worker).is_ok());
         let user = json!({ "kind": "http", "url": "https://u:p@h" });
         assert_eq!(member(user), "url");
         let scheme = json!({ "kind": "http", "url": "ftp://h" });

@@ -134,6 +134,17 @@ pub struct SqliteFile {
     pub path: String,
 }
 
+/// With which rights a store is reached that has no key of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Those that the machine of the worker has: from its environment, or from
+    /// the service for that of its cloud.
+    Worker,
+    /// None: what the store shows everybody.
+    Public,
+}
+
 /// A bucket of S3, and who may use it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -146,8 +157,7 @@ pub struct S3 {
     /// The address of a service that is not Amazon's: `http://host:port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// The public part of an access key. Without one, the worker's own rights
-    /// are used.
+    /// The public part of an access key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_key_id: Option<String>,
     /// The secret part.
@@ -156,6 +166,9 @@ pub struct S3 {
     /// The token of temporary rights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_token: Option<Secret>,
+    /// With which rights, where no key is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
 }
 
 /// A container of Azure Blob Storage, and who may use it.
@@ -172,6 +185,9 @@ pub struct Azure {
     /// A shared access signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sas_token: Option<Secret>,
+    /// With which rights, where no key is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
     /// The address of a service that is not Azure's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
@@ -183,10 +199,12 @@ pub struct Azure {
 pub struct Gcs {
     /// The bucket, as `gs://<bucket>/…` names it.
     pub bucket: String,
-    /// The text of the key file of a service account. Without one, the
-    /// worker's own rights are used.
+    /// The text of the key file of a service account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_key: Option<Secret>,
+    /// With which rights, where no key is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
     /// The address of a service that is not Google's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
@@ -279,6 +297,16 @@ impl Connection {
             self,
             Self::Postgres(_) | Self::Mysql(_) | Self::Sqlite(_) | Self::Sqlserver(_)
         )
+    }
+
+    /// The bucket or container that it leads to, if it leads to one.
+    pub fn bucket(&self) -> Option<&str> {
+        match self {
+            Self::S3(s3) => Some(&s3.bucket),
+            Self::Azure(azure) => Some(&azure.container),
+            Self::Gcs(gcs) => Some(&gcs.bucket),
+            _ => None,
+        }
     }
 }
 

@@ -4,16 +4,26 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::csv::{CsvReading, CsvWriting};
-use crate::id::StepId;
+use super::{
+    csv::{CsvReading, CsvWriting},
+    place,
+};
+use crate::id::{ConnectionName, StepId};
 
 /// Files to read into a table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadStep {
-    /// A template; relative to the first folder of `MILLSTREAM_FILES`; `*`,
-    /// `?`, `[…]` and `**` match several files, read in the order of their names.
+    /// A template; relative to the first folder of `MILLSTREAM_FILES`, or where
+    /// `connection` leads to, or an address such as `s3://bucket/key`,
+    /// `az://container/name`, `gs://bucket/name` or `https://host/file`. `*`,
+    /// `?`, `[…]` and `**` match several files, read in the order of their
+    /// names, except over HTTP.
     pub path: String,
+    /// The connection to where the files lie, unless that is a local folder or
+    /// follows from `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<ConnectionName>,
     /// What the files hold; it follows from their ending when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
@@ -69,17 +79,26 @@ pub struct ExcelReading {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RejectsFile {
-    /// A template; relative to the first folder of `MILLSTREAM_FILES`. One
-    /// JSON object a line, with `file`, `line`, `reason` and `row`.
+    /// A template, as the path of `write`. One JSON object a line, with `file`,
+    /// `line`, `reason` and `row`.
     pub path: String,
+    /// The connection to where the file is to lie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<ConnectionName>,
 }
 
 /// A table to write into a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WriteStep {
-    /// A template; relative to the first folder of `MILLSTREAM_FILES`.
+    /// A template; relative to the first folder of `MILLSTREAM_FILES`, or where
+    /// `connection` leads to, or an address such as `s3://bucket/key`,
+    /// `az://container/name` or `gs://bucket/name`.
     pub path: String,
+    /// The connection to where the file is to lie, unless that is a local folder
+    /// or follows from `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<ConnectionName>,
     /// The step whose table is written.
     pub from: StepId,
     /// What the file holds; it follows from its ending when not given.
@@ -154,7 +173,7 @@ impl Format {
             Some((inner, _)) => inner,
             None => path,
         };
-        let (_, ending) = path.rsplit_once('.')?;
+        let (_, ending) = place::without_query(path).rsplit_once('.')?;
         match ending.to_ascii_lowercase().as_str() {
             "csv" => Some(Self::Csv),
             "json" => Some(Self::Json),
@@ -186,7 +205,7 @@ impl Compression {
 
     /// The path without the ending that stands for a compression, and which.
     fn split(path: &str) -> Option<(&str, Self)> {
-        let (inner, ending) = path.rsplit_once('.')?;
+        let (inner, ending) = place::without_query(path).rsplit_once('.')?;
         match ending.to_ascii_lowercase().as_str() {
             "gz" => Some((inner, Self::Gzip)),
             "zst" => Some((inner, Self::Zstd)),

@@ -13,6 +13,7 @@ pub mod graph;
 mod http;
 pub mod inputs;
 mod pages;
+pub mod place;
 mod pointer;
 mod rules;
 pub mod schema;

@@ -59,7 +59,7 @@ impl Database {
 
 /// A server process. It is killed when this is dropped.
 #[derive(Debug)]
-struct ServerProcess(Child);
+pub(crate) struct ServerProcess(pub(crate) Child);
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {

@@ -13,7 +13,7 @@ mod write;
 
 pub(crate) use command::Commands;
 pub use command::supervise_if_told;
-pub(crate) use http::AllowList;
+pub(crate) use http::{AllowList, Client, Fetched, WebAddress};
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -31,6 +31,7 @@ use crate::{
     connections::Connections,
     databases::Databases,
     mask::Mask,
+    stores::Stores,
     tables::{self, Feed, Flow, Table},
     work_folder::WorkFolder,
 };
@@ -111,6 +112,8 @@ pub(crate) struct Services {
     pub(crate) tables: tables::Engine,
     /// The local folders that steps may touch.
     pub(crate) files: Arc<tables::Files>,
+    /// Where files lie that are not on this machine.
+    pub(crate) stores: Stores,
     /// Last, so that whatever uses it is gone before it is removed.
     pub(crate) work_folder: WorkFolder,
 }
@@ -123,8 +126,10 @@ impl Services {
     pub(crate) fn new(config: &Config, store: &Store) -> anyhow::Result<Self> {
         let work_folder = WorkFolder::new(config.work_folder.as_deref())?;
         let connections = Connections::new(store.clone(), config.secrets_key.clone());
+        let http = http::Client::new(config.http_allow.clone(), config.http_answer_size)?;
         Ok(Self {
-            http: http::Client::new(config.http_allow.clone(), config.http_answer_size)?,
+            stores: Stores::new(connections.clone(), http.clone(), work_folder.spill()),
+            http,
             commands: config.commands.clone(),
             databases: Databases::new(connections.clone(), config.database_lock_wait),
             connections,

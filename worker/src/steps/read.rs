@@ -2,11 +2,18 @@
 
 use std::sync::Arc;
 
-use millstream_shared::flow::{expression, step::ReadStep};
+use millstream_shared::{
+    flow::{expression, step::ReadStep},
+    id::ConnectionName,
+};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::{StepContext, StepError, StepOutput};
-use crate::tables::{self, Passed, Prepared, Reading, TableError};
+use crate::{
+    stores::Location,
+    tables::{self, Passed, Prepared, Reading, TableError},
+};
 
 /// The most rejected rows that the value of a step names.
 const NAMED_REJECTS_MAX: usize = 100;
@@ -14,9 +21,14 @@ const NAMED_REJECTS_MAX: usize = 100;
 /// Reads the files that the step names. Nothing is changed, so it can be
 /// repeated.
 pub(crate) async fn read(step: &ReadStep, context: &StepContext) -> Result<StepOutput, StepError> {
-    let path = rendered(&step.path, context)?;
-    let rejects_path = match &step.rejects {
-        Some(rejects) => Some(rendered(&rejects.path, context)?),
+    let stop = context.cancelled.child_token();
+    let _stop_when_dropped = stop.clone().drop_guard();
+    let location = located(&step.path, step.connection.as_ref(), context, &stop).await?;
+    let rejects_location = match &step.rejects {
+        Some(rejects) => {
+            let connection = rejects.connection.as_ref();
+            Some(located(&rejects.path, connection, context, &stop).await?)
+        }
         None => None,
     };
     let label = format!("{}-{}", context.run, context.step);
@@ -26,9 +38,9 @@ pub(crate) async fn read(step: &ReadStep, context: &StepContext) -> Result<StepO
     let folders = Arc::clone(files);
     let preparing = engine.on_files(move |work| {
         let reading = Reading {
-            path: &path,
+            location: &location,
             step: &step,
-            rejects_path: rejects_path.as_deref(),
+            rejects_location: rejects_location.as_ref(),
             label: &label,
         };
         tables::prepare(&folders, &reading, work)
@@ -66,6 +78,24 @@ fn value(prepared: &Prepared, passed: &Passed) -> Value {
         value["rejected"] = json!({ "count": rows.len(), "rows": named.collect::<Value>() });
     }
     value
+}
+
+/// Where the files lie that a step names. What is done there ends when `stop` is
+/// cancelled.
+pub(super) async fn located(
+    path: &str,
+    connection: Option<&ConnectionName>,
+    context: &StepContext,
+    stop: &CancellationToken,
+) -> Result<Location, StepError> {
+    let path = rendered(path, context)?;
+    let hidden = (&context.mask, stop);
+    let located = context.services.stores.locate(&path, connection, hidden);
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(StepError::cancelled()),
+        located = located => Ok(located?),
+    }
 }
 
 /// The text that `template` stands for.

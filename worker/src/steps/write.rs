@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     StepContext, StepError, StepOutput,
-    read::{rendered, until_cancelled},
+    read::{located, until_cancelled},
 };
 use crate::tables::{self, Writing};
 
@@ -15,15 +15,17 @@ pub(crate) async fn write(
     step: &WriteStep,
     context: &StepContext,
 ) -> Result<StepOutput, StepError> {
-    let path = rendered(&step.path, context)?;
+    let stop = context.cancelled.child_token();
+    let _stop_when_dropped = stop.clone().drop_guard();
+    let location = located(&step.path, step.connection.as_ref(), context, &stop).await?;
     let feed = context.feed(&step.from)?.clone();
     let step = step.clone();
     let label = format!("{}-{}", context.run, context.step);
     let services = context.services.clone();
-    let shown = path.clone();
+    let shown = location.shown();
     let writing = context.services.tables.on_files(move |work| {
         let writing = Writing {
-            path: &path,
+            location: &location,
             step: &step,
             label: &label,
         };

@@ -1,9 +1,6 @@
 //! Files that are compressed as a whole: gzip and Zstandard.
 
-use std::{
-    fs::File,
-    io::{self, BufRead, BufReader, Read, Write},
-};
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 use flate2::{bufread::GzDecoder, write::GzEncoder};
 use millstream_shared::flow::step::Compression;
@@ -30,7 +27,7 @@ pub(super) fn unreadable(message: impl Into<String>) -> io::Error {
 
 /// What `file`, which has `bytes` bytes, is when it is unpacked.
 pub(super) fn decompressed(
-    file: File,
+    file: Box<dyn Read>,
     bytes: u64,
     compression: Compression,
 ) -> io::Result<Box<dyn Read>> {
@@ -93,7 +90,7 @@ impl Read for Unpacking {
 const GZIP_START: &[u8] = b"\x1f\x8b";
 
 /// A gzip file, which may have several parts; none at its end.
-struct Members(Option<GzDecoder<BufReader<File>>>);
+struct Members(Option<GzDecoder<BufReader<Box<dyn Read>>>>);
 
 impl Read for Members {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

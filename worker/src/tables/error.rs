@@ -2,6 +2,8 @@
 
 use std::{fmt, io};
 
+use crate::stores::StoreError;
+
 /// Why a table could not be read, made or written, cut by what can be done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TableError {
@@ -40,6 +42,10 @@ pub(crate) enum TableError {
         /// What the system said.
         source: io::Error,
     },
+
+    /// A file that lies elsewhere could not be read or written.
+    #[error(transparent)]
+    Elsewhere(StoreError),
 
     /// A fault of the engine itself.
     #[error("{message}")]
@@ -83,6 +89,7 @@ impl TableError {
             Self::Full { .. } => "memory_full",
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => "file_not_found",
             Self::Io { .. } => "file_failed",
+            Self::Elsewhere(error) => error.code,
             Self::Fault { .. } => "engine_failed",
             Self::Cancelled => "cancelled",
             Self::Interrupted => Self::INTERRUPTED,
@@ -97,6 +104,7 @@ impl TableError {
             Self::Refused { .. } | Self::BadRow { .. } | Self::Cancelled | Self::Interrupted => {
                 false
             }
+            Self::Elsewhere(error) => error.is_passing,
             Self::Io { source, .. } => !matches!(
                 source.kind(),
                 Kind::NotFound
@@ -107,6 +115,15 @@ impl TableError {
                     | Kind::InvalidFilename
                     | Kind::ReadOnlyFilesystem
             ),
+        }
+    }
+}
+
+impl From<StoreError> for TableError {
+    fn from(error: StoreError) -> Self {
+        match error.code {
+            StoreError::CANCELLED => Self::Cancelled,
+            _ => Self::Elsewhere(error),
         }
     }
 }

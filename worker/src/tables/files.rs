@@ -8,7 +8,10 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use millstream_shared::flow::step::{Compression, Encoding};
+use millstream_shared::flow::{
+    place,
+    step::{Compression, Encoding},
+};
 use nix::errno::Errno;
 
 use super::{
@@ -16,9 +19,10 @@ use super::{
     compression::{Unreadable, decompressed},
     encoding::decoded,
 };
+use crate::stores::{Reading, RemoteFile, StoreError};
 
 /// The most files that one step may read.
-const FILES_MAX: usize = 10_000;
+pub(super) const FILES_MAX: usize = 10_000;
 
 /// The local folders that steps may touch.
 ///
@@ -33,12 +37,18 @@ pub(crate) struct Files {
 
 /// A file to read, which exists and lies within the folders.
 pub(super) struct SourceFile {
-    path: PathBuf,
-    /// Its name in errors: relative to the first folder where it lies there.
+    place: FilePlace,
+    /// Its name in errors: relative to the first folder where it lies there, or
+    /// its address.
     pub(super) shown: String,
     /// Its path within the folder that steps may touch.
     pub(super) inside: String,
     pub(super) bytes: u64,
+}
+
+enum FilePlace {
+    Local(PathBuf),
+    Elsewhere(RemoteFile),
 }
 
 /// The text of a file, whatever it is compressed with.
@@ -80,8 +90,8 @@ impl Files {
     /// The files that `pattern` matches, in the order of their names; at
     /// least one.
     pub(super) fn matching(&self, pattern: &str) -> Result<Vec<SourceFile>, TableError> {
-        let is_wild = |part: &str| part.contains(['*', '?', '[']);
-        let literal = !is_wild(pattern) || self.resolve(pattern)?.is_file();
+        let is_wild = |part: &&str| place::is_pattern(part);
+        let literal = !is_wild(&pattern) || self.resolve(pattern)?.is_file();
         if literal {
             return Ok(vec![self.source(self.resolve(pattern)?, pattern)?]);
         }
@@ -143,8 +153,9 @@ impl Files {
 
     /// Where the one file at `path` is, and how many bytes it has.
     pub(crate) fn one(&self, path: &str) -> Result<(PathBuf, u64), TableError> {
-        let file = self.source(self.resolve(path)?, path)?;
-        Ok((file.path, file.bytes))
+        let found = self.resolve(path)?;
+        let bytes = self.source(found.clone(), path)?.bytes;
+        Ok((found, bytes))
     }
 
     /// Whether the file `path` may be written.
@@ -286,7 +297,7 @@ impl Files {
         let inside = self.folders.iter().find_map(inside).unwrap_or(&path);
         Ok(SourceFile {
             inside: inside.to_string_lossy().into_owned(),
-            path,
+            place: FilePlace::Local(path),
             shown: shown.to_owned(),
             bytes: facts.len(),
         })
@@ -322,7 +333,7 @@ impl SourceFile {
     /// A file at a place that no flow names.
     pub(super) fn at(path: &Path, shown: &str, bytes: u64) -> Self {
         Self {
-            path: path.to_owned(),
+            place: FilePlace::Local(path.to_owned()),
             shown: shown.to_owned(),
             inside: String::new(),
             bytes,
@@ -333,9 +344,9 @@ impl SourceFile {
     /// where its ending says so, and a byte order mark is skipped.
     /// The second is how many bytes of it are skipped.
     pub(super) fn open(&self, encoding: Encoding) -> Result<(Input, u64), TableError> {
-        let file = self.open_plain()?;
+        let file = self.open_stream()?;
         let bytes: Box<dyn Read> = match self.compression() {
-            None => Box::new(file),
+            None => file,
             Some(compression) => {
                 let opened = decompressed(file, self.bytes, compression);
                 opened.map_err(|error| self.failed("reading", error))?
@@ -357,8 +368,11 @@ impl SourceFile {
     /// Whether it is the file that `target` would replace, or that a link in
     /// its place leads to.
     pub(super) fn is_at(&self, target: &TargetFile) -> bool {
+        let FilePlace::Local(path) = &self.place else {
+            return false;
+        };
         let place = target.whole();
-        self.path == place || fs::canonicalize(place).is_ok_and(|real| self.path == real)
+        *path == place || fs::canonicalize(place).is_ok_and(|real| *path == real)
     }
 
     /// How it is made smaller as a whole.
@@ -366,18 +380,62 @@ impl SourceFile {
         Compression::of_path(&self.shown)
     }
 
-    /// Opens it for reading.
+    /// Opens it for reading anywhere in it. All of a file that lies elsewhere is
+    /// fetched for that.
     pub(super) fn open_plain(&self) -> Result<File, TableError> {
-        File::open(&self.path).map_err(|error| self.failed("opening", error))
+        let opened = match &self.place {
+            FilePlace::Local(path) => File::open(path),
+            FilePlace::Elsewhere(file) => file.whole(),
+        };
+        opened.map_err(|error| self.failed("opening", error))
+    }
+
+    /// Opens it for reading from its start to its end.
+    fn open_stream(&self) -> Result<Box<dyn Read>, TableError> {
+        let opened = match &self.place {
+            FilePlace::Local(path) => File::open(path).map(|file| Box::new(file) as Box<dyn Read>),
+            FilePlace::Elsewhere(file) => file.stream(),
+        };
+        opened.map_err(|error| self.failed("opening", error))
+    }
+
+    /// What it takes to read pieces of it over the network; none where it is
+    /// here.
+    pub(super) fn pieces(&self) -> Option<Reading> {
+        match &self.place {
+            FilePlace::Local(_) => None,
+            FilePlace::Elsewhere(file) => file.pieces(),
+        }
+    }
+
+    /// Why it could not be read, where that was not its own fault.
+    fn failure(&self) -> Option<TableError> {
+        match &self.place {
+            FilePlace::Local(_) => None,
+            FilePlace::Elsewhere(file) => file.failure().map(TableError::from),
+        }
     }
 
     /// It is not what its ending or its flow says.
     pub(super) fn unreadable(&self, name: &str, error: &dyn fmt::Display) -> TableError {
-        unreadable(&self.shown, name, error)
+        self.failure()
+            .unwrap_or_else(|| unreadable(&self.shown, name, error))
     }
 
     pub(super) fn failed(&self, doing: &str, error: io::Error) -> TableError {
-        failed(&self.shown, doing, error)
+        self.failure()
+            .unwrap_or_else(|| failed(&self.shown, doing, error))
+    }
+}
+
+impl From<RemoteFile> for SourceFile {
+    fn from(file: RemoteFile) -> Self {
+        Self {
+            shown: file.shown.clone(),
+            inside: file.inside.clone(),
+            bytes: file.bytes,
+            place: FilePlace::Elsewhere(file),
+        }
     }
 }
 
@@ -404,6 +462,9 @@ fn failed(path: &str, doing: &str, error: io::Error) -> TableError {
     let cause = error.get_ref();
     if let Some(cause) = cause.and_then(|cause| cause.downcast_ref::<Unreadable>()) {
         return TableError::refused("bad_file", format!("{path}: {cause}"));
+    }
+    if let Some(error) = cause.and_then(|cause| cause.downcast_ref::<StoreError>()) {
+        return error.clone().into();
     }
     TableError::io(format!("{doing} `{path}`"), error)
 }

@@ -10,7 +10,7 @@ use super::{
     Engine, Feed, Files, Flow, Passed, Prepared, Reading, TableError, TableSettings, prepare,
     tests::{Place, new_engine, settings, shown},
 };
-use crate::tables::ByteSize;
+use crate::{stores::Location, tables::ByteSize};
 
 struct Stage {
     engine: Engine,
@@ -38,9 +38,9 @@ impl Stage {
     fn prepared(&self, path: &str) -> Arc<Prepared> {
         let step: ReadStep = serde_json::from_value(json!({ "path": path })).unwrap();
         let reading = Reading {
-            path,
+            location: &Location::Local(path.to_owned()),
             step: &step,
-            rejects_path: None,
+            rejects_location: None,
             label: "run-step",
         };
         Arc::new(prepare(&self.files, &reading, &self.place.work).unwrap())
@@ -127,9 +127,9 @@ async fn a_bad_row_is_the_error_of_the_reader_and_not_the_end_of_the_rows() {
         let step = json!({ "path": "n.csv", "columns": { "n": "integer" } });
         let step: ReadStep = serde_json::from_value(step).unwrap();
         let reading = Reading {
-            path: "n.csv",
+            location: &Location::Local("n.csv".to_owned()),
             step: &step,
-            rejects_path: None,
+            rejects_location: None,
             label: "run-step",
         };
         Arc::new(prepare(&stage.files, &reading, &stage.place.work).unwrap())

@@ -85,6 +85,11 @@ impl Budget {
         ByteSize::of(self.memory.bytes() / 4)
     }
 
+    /// How much disk may be taken.
+    pub(super) fn disk(&self) -> ByteSize {
+        self.spill_size
+    }
+
     /// Memory and disk as the engine takes them.
     pub(super) fn environment(&self) -> &Arc<RuntimeEnv> {
         &self.environment

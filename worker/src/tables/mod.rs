@@ -27,11 +27,13 @@ mod parquet_pages;
 mod partitions;
 mod provider;
 mod publish;
+mod publish_elsewhere;
 mod publish_folder;
 mod query;
 mod query_error;
 mod read;
 mod rejects;
+mod remote_parquet;
 #[cfg(test)]
 mod round_trip_tests;
 mod settings;

@@ -12,6 +12,7 @@ use super::{
     files::SourceFile,
     parquet_pages,
     read::Work,
+    remote_parquet,
     typed::{BATCH_ROWS, Opened},
     write::{Output, Rows, unwritable},
 };
@@ -20,6 +21,9 @@ pub(super) const NAME: &str = "Parquet";
 
 /// Opens `file`, of which the columns called `wanted` are read.
 pub(super) fn open(file: &SourceFile, wanted: &[&str], work: &Work) -> Result<Opened, TableError> {
+    if let Some(reading) = file.pieces() {
+        return remote_parquet::open(file, reading, wanted, work);
+    }
     let unreadable = |error: ParquetError| file.unreadable(NAME, &error);
     let reader = ParquetRecordBatchReaderBuilder::try_new(file.open_plain()?);
     let reader = reader.map_err(unreadable)?;

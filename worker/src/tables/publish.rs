@@ -13,7 +13,7 @@ use crate::fault;
 /// A file under construction, which remembers why writing it failed: the
 /// formats' own errors often lose that.
 pub(super) struct Draft<'a> {
-    file: BufWriter<&'a File>,
+    file: BufWriter<&'a mut (dyn Write + Send)>,
     failed: Option<io::Error>,
 }
 
@@ -67,7 +67,7 @@ pub(super) fn publish(
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(&target.folder)
         .map_err(failed)?;
-    write_whole(temporary.as_file(), &target.shown, fill)?;
+    write_whole(&mut temporary.as_file(), &target.shown, fill)?;
     fault::reach(fault::DRAFT_WRITTEN);
 
     // A file that is replaced keeps who may read it.
@@ -130,7 +130,7 @@ fn check_no_database(target: &TargetFile) -> Result<(), TableError> {
 
 /// Writes what `fill` writes into `file`, which errors call `shown`.
 pub(super) fn write_whole(
-    file: &File,
+    file: &mut (dyn Write + Send),
     shown: &str,
     fill: impl FnOnce(&mut Draft<'_>) -> Result<(), TableError>,
 ) -> Result<(), TableError> {

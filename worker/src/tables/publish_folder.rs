@@ -6,12 +6,17 @@
 //! between them leaves nothing in the place and the old folder under a hidden
 //! name, which the repeat of the step puts back before it starts.
 
-use std::{fs, fs::Permissions, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs::{self, File, Permissions},
+    io,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 
 use super::{
     TableError,
     files::TargetFile,
-    publish::{prepare, sync_folder},
+    publish::{Draft, prepare, sync_folder, write_whole},
     read::Work,
 };
 use crate::fault;
@@ -64,6 +69,24 @@ pub(super) fn publish_folder<T>(
         fs::remove_dir_all(&old).map_err(failed)?;
     }
     Ok(filled)
+}
+
+/// Writes what `fill` writes into the file `name` within `folder`; how many
+/// bytes it has.
+pub(super) fn put(
+    folder: &Path,
+    name: &str,
+    fill: impl FnOnce(&mut Draft<'_>) -> Result<(), TableError>,
+) -> Result<u64, TableError> {
+    let failed = |error| TableError::io(format!("writing `{name}`"), error);
+    let place = folder.join(name);
+    if let Some(above) = place.parent() {
+        fs::create_dir_all(above).map_err(failed)?;
+    }
+    let mut file = File::create(place).map_err(failed)?;
+    write_whole(&mut file, name, fill)?;
+    file.sync_all().map_err(failed)?;
+    Ok(file.metadata().map_err(failed)?.len())
 }
 
 /// Puts `draft` into `place`. What was there is at `draft` then, or at `old`.

@@ -12,7 +12,7 @@ use super::{
     column::ColumnKind,
     csv, excel,
     feed::{About, Opening},
-    files::SourceFile,
+    files::{FILES_MAX, SourceFile},
     json::{self, Layout},
     memory::{Budget, Collector},
     parquet,
@@ -21,6 +21,7 @@ use super::{
     sink::{Push, Sink},
     typed,
 };
+use crate::stores::{Limits, Location};
 
 /// What work on files has at hand.
 pub(crate) struct Work {
@@ -42,11 +43,11 @@ impl Work {
 /// Which files to read, and how.
 pub(crate) struct Reading<'a> {
     /// A path with `*`, `?`, `[…]` or `**`, or without.
-    pub(crate) path: &'a str,
+    pub(crate) location: &'a Location,
     /// What its flow says besides.
     pub(crate) step: &'a ReadStep,
     /// Where rows that do not fit are written.
-    pub(crate) rejects_path: Option<&'a str>,
+    pub(crate) rejects_location: Option<&'a Location>,
     /// Names the run and the step.
     pub(crate) label: &'a str,
 }
@@ -67,7 +68,7 @@ pub(crate) struct Prepared {
     /// The columns that the folders of the files give.
     partitions: Partitions,
     schema: SchemaRef,
-    rejects_path: Option<String>,
+    rejects_location: Option<Location>,
     label: String,
 }
 
@@ -104,20 +105,13 @@ pub(crate) struct Read {
 /// Finds the files that `reading` names, and their columns. This blocks:
 /// [`super::Engine::on_files`] is the place for it.
 pub(crate) fn prepare(
-    files: &Files,
+    folders: &Files,
     reading: &Reading<'_>,
     work: &Work,
 ) -> Result<Prepared, TableError> {
-    let folders = files;
-    let files = folders.matching(reading.path)?;
-    if let Some(path) = reading.rejects_path {
-        let target = folders.target(path)?;
-        if files.iter().any(|file| file.is_at(&target)) {
-            let message = format!(
-                "`{path}` cannot be used for rejected rows: it is a file that the step reads"
-            );
-            return Err(TableError::refused("file_refused", message));
-        }
+    let files = sources(folders, reading.location, work)?;
+    if let Some(rejects) = reading.rejects_location {
+        check_not_read(folders, &files, rejects)?;
     }
     let format = match reading.step.format {
         Some(format) => format,
@@ -180,9 +174,53 @@ pub(super) fn prepared(
         step: reading.step.clone(),
         columns,
         partitions,
-        rejects_path: reading.rejects_path.map(str::to_owned),
+        rejects_location: reading.rejects_location.cloned(),
         label: reading.label.to_owned(),
     })
+}
+
+/// The files to read, in the order of their names; at least one.
+/// Checks that rejected rows are not written over a file that is read.
+fn check_not_read(
+    folders: &Files,
+    files: &[SourceFile],
+    rejects: &Location,
+) -> Result<(), TableError> {
+    let (shown, is_read) = match rejects {
+        Location::Local(path) => {
+            let target = folders.target(path)?;
+            (path.clone(), files.iter().any(|file| file.is_at(&target)))
+        }
+        Location::Objects(objects) => {
+            let shown = objects.shown();
+            let is_read = files.iter().any(|file| file.shown == shown);
+            (shown, is_read)
+        }
+        Location::Web(_) => return Ok(()),
+    };
+    if !is_read {
+        return Ok(());
+    }
+    let message =
+        format!("`{shown}` cannot be used for rejected rows: it is a file that the step reads");
+    Err(TableError::refused("file_refused", message))
+}
+
+fn sources(
+    folders: &Files,
+    location: &Location,
+    work: &Work,
+) -> Result<Vec<SourceFile>, TableError> {
+    let limits = Limits {
+        files: FILES_MAX,
+        disk: work.budget.disk(),
+    };
+    let files = match location {
+        Location::Local(path) => return folders.matching(path),
+        Location::Objects(objects) => objects.matching(limits)?,
+        Location::Web(web) => vec![web.file(limits)?],
+    };
+    Ok(files.into_iter().map(SourceFile::from).collect())
 }
 
 impl Prepared {
@@ -288,8 +326,8 @@ impl Prepared {
             }
             (Shape::Texts(columns), _) => csv::read(&source, columns, &mut rejects, &mut sink),
         }?;
-        if let Some(path) = &self.rejects_path {
-            rejects.write(folders, path, &self.label, work)?;
+        if let Some(location) = &self.rejects_location {
+            rejects.write(folders, location, &self.label, work)?;
         }
         Ok(Passed { rows, rejects })
     }

@@ -3,7 +3,10 @@
 use millstream_shared::flow::step::Compression;
 use serde::Serialize;
 
-use super::{Files, TableError, compression::compressed, publish::publish, read::Work};
+use super::{
+    Files, TableError, compression::compressed, publish_elsewhere::publish_at, read::Work,
+};
+use crate::stores::Location;
 
 /// A row that does not fit.
 #[derive(Clone, Debug, Serialize)]
@@ -71,19 +74,19 @@ impl Rejects {
         Ok(())
     }
 
-    /// Writes the rows into the file at `path`, one JSON object a line. It is
+    /// Writes the rows into the file at `location`, one JSON object a line. It is
     /// there also where every row did fit, so that no old one is taken for it.
     pub(super) fn write(
         &self,
         files: &Files,
-        path: &str,
+        location: &Location,
         label: &str,
         work: &Work,
     ) -> Result<(), TableError> {
-        let target = files.target(path)?;
+        let compression = Compression::of_path(&location.shown());
         let label = format!("{label}-rejects");
-        publish(&target, &label, work, |draft| {
-            compressed(draft, Compression::of_path(path), |output| {
+        publish_at(files, location, &label, work, |draft| {
+            compressed(draft, compression, |output| {
                 for row in &self.rows {
                     let mut line = serde_json::to_vec(row).map_err(|error| TableError::Fault {
                         message: error.to_string(),

@@ -19,7 +19,8 @@ pub struct TableSettings {
     #[arg(long, env = "MILLSTREAM_MEMORY")]
     pub memory: Option<ByteSize>,
 
-    /// How much room that may take in the work folder.
+    /// How much room that may take in the work folder. A file from elsewhere that
+    /// has to be there as a whole may take as much.
     #[arg(
         long = "spill-size",
         env = "MILLSTREAM_SPILL_SIZE",

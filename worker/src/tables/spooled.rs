@@ -16,6 +16,7 @@ use super::{
     read::{Work, prepared, read},
     write::{Rows, write_text_as},
 };
+use crate::stores::Location;
 
 /// An answer that lies on disk.
 pub(crate) struct Spooled {
@@ -35,9 +36,9 @@ pub(crate) fn read_spooled(
 ) -> Result<Table, TableError> {
     let file = |answer: &Spooled| SourceFile::at(&answer.path, &answer.shown, answer.bytes);
     let reading = Reading {
-        path: "",
+        location: &Location::Local(String::new()),
         step,
-        rejects_path: None,
+        rejects_location: None,
         label: "",
     };
     let answers = answers.iter().map(file).collect();
@@ -53,10 +54,10 @@ pub(crate) fn write_text(
     work: &Work,
 ) -> Result<u64, TableError> {
     let failed = |error| TableError::io("writing into --work-folder", error);
-    let file = File::create(path).map_err(failed)?;
+    let mut file = File::create(path).map_err(failed)?;
     let feed = Feed::Table(table.clone());
     let mut rows = Rows::of(&feed)?;
-    write_whole(&file, "the table to send", |draft| {
+    write_whole(&mut file, "the table to send", |draft| {
         write_text_as(format, &mut rows, draft, work)
     })?;
     Ok(file.metadata().map_err(failed)?.len())

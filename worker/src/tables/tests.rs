@@ -17,6 +17,7 @@ use super::{
     read::{Read, Work, read},
     write,
 };
+use crate::stores::Location;
 
 /// A folder that is gone when the test ends.
 pub(super) struct Place {
@@ -91,11 +92,12 @@ impl Place {
     /// What a step reads that stands so in a flow.
     pub(super) fn read_step(&self, step: Value) -> Result<Read, TableError> {
         let step: ReadStep = serde_json::from_value(step).unwrap();
-        let rejects = step.rejects.as_ref();
+        let local = |path: &String| Location::Local(path.clone());
+        let rejects = step.rejects.as_ref().map(|rejects| local(&rejects.path));
         let reading = Reading {
-            path: &step.path,
+            location: &local(&step.path),
             step: &step,
-            rejects_path: rejects.map(|rejects| rejects.path.as_str()),
+            rejects_location: rejects.as_ref(),
             label: "run-step",
         };
         read(
@@ -113,7 +115,7 @@ impl Place {
     pub(super) fn write_step(&self, table: &Table, step: Value) -> Result<Format, TableError> {
         let step: WriteStep = serde_json::from_value(step).unwrap();
         let writing = Writing {
-            path: &step.path,
+            location: &Location::Local(step.path.clone()),
             step: &step,
             label: "run-step",
         };

@@ -16,15 +16,17 @@ use super::{
     compression::compressed,
     error::Shown,
     excel, parquet, partitions,
-    partitions::is_part_of,
-    publish::{Draft, publish},
-    publish_folder::publish_folder,
+    partitions::{Spread, is_object_of, is_part_of},
+    publish::Draft,
+    publish_elsewhere::{not_written, publish_at, publish_objects},
+    publish_folder::{self, publish_folder},
     read::{Work, compressed_inside, unknown_format},
 };
+use crate::stores::Location;
 
 /// Where a table goes, and how.
 pub(crate) struct Writing<'a> {
-    pub(crate) path: &'a str,
+    pub(crate) location: &'a Location,
     /// What its flow says besides.
     pub(crate) step: &'a WriteStep,
     /// Names the run and the step.
@@ -73,7 +75,7 @@ pub(crate) fn write(
     feed: &Feed,
     work: &Work,
 ) -> Result<Written, TableError> {
-    let path = writing.path;
+    let path = &*writing.location.shown();
     let format = writing.step.format.or_else(|| Format::of_path(path));
     let format = format.ok_or_else(|| unknown_format(path))?;
     let compression = Compression::of_path(path);
@@ -82,38 +84,26 @@ pub(crate) fn write(
     }
     let partition_by = &writing.step.partition_by;
     if !partition_by.is_empty() {
-        let target = files.target_folder(path)?;
-        let is_ours = |depth, name: &str, kind| is_part_of(partition_by, depth, name, kind);
-        let bytes = publish_folder(&target, writing.label, work, is_ours, |folder| {
-            let fill = |part: &Table, draft: &mut Draft<'_>| {
-                let part = Feed::Table(part.clone());
-                let mut rows = Rows::of(&part)?;
-                write_as(format, writing.step, &mut rows, folder, draft, work)
-            };
-            partitions::write(feed, partition_by, folder, format.ending(), work, fill)
-        })?;
+        let spread = write_partitions(files, writing, format, feed, work)?;
         return Ok(Written {
             format,
-            bytes: bytes.written,
-            rows: bytes.rows,
+            bytes: spread.written,
+            rows: spread.rows,
         });
     }
     if format == Format::Excel && !path.to_ascii_lowercase().ends_with(".xlsx") {
         let message = format!("`{path}`: a workbook is written as `.xlsx` and nothing else");
         return Err(TableError::refused("unwritable", message));
     }
-    let target = files.target(path)?;
+    let folder = match writing.location {
+        Location::Local(path) => files.target(path)?.folder,
+        Location::Objects(objects) => objects.folder().to_owned(),
+        Location::Web(_) => return Err(not_written(path)),
+    };
     let mut rows = Rows::of(feed)?;
-    let bytes = publish(&target, writing.label, work, |draft| {
+    let bytes = publish_at(files, writing.location, writing.label, work, |draft| {
         compressed(draft, compression, |output| {
-            write_as(
-                format,
-                writing.step,
-                &mut rows,
-                &target.folder,
-                output,
-                work,
-            )
+            write_as(format, writing.step, &mut rows, &folder, output, work)
         })
     })?;
     Ok(Written {
@@ -121,6 +111,45 @@ pub(crate) fn write(
         bytes,
         rows: rows.reader.rows(),
     })
+}
+
+/// Spreads the rows over folders, or over objects whose names have the like.
+fn write_partitions(
+    files: &Files,
+    writing: &Writing<'_>,
+    format: Format,
+    feed: &Feed,
+    work: &Work,
+) -> Result<Spread, TableError> {
+    let (step, columns) = (writing.step, &writing.step.partition_by);
+    let ending = format.ending();
+    let fill = |part: &Table, folder: &Path, draft: &mut Draft<'_>| {
+        let part = Feed::Table(part.clone());
+        let mut rows = Rows::of(&part)?;
+        write_as(format, step, &mut rows, folder, draft, work)
+    };
+    match writing.location {
+        Location::Local(path) => {
+            let target = files.target_folder(path)?;
+            let is_ours = |depth, name: &str, kind| is_part_of(columns, depth, name, kind);
+            publish_folder(&target, writing.label, work, is_ours, |folder| {
+                partitions::write(feed, columns, ending, work, |name, part| {
+                    publish_folder::put(folder, name, |draft| fill(part, folder, draft))
+                })
+            })
+        }
+        Location::Objects(objects) => {
+            let folder = objects.folder();
+            let is_ours = |name: &str| is_object_of(columns, name);
+            let (spread, written) = publish_objects(objects, work, is_ours, |drafts| {
+                partitions::write(feed, columns, ending, work, |name, part| {
+                    drafts.put(name, |draft| fill(part, folder, draft))
+                })
+            })?;
+            Ok(Spread { written, ..spread })
+        }
+        Location::Web(web) => Err(not_written(&web.shown())),
+    }
 }
 
 /// Writes the rows as one file. `folder` is on the disk that it goes to.

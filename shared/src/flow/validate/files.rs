@@ -5,6 +5,7 @@ use indexmap::IndexMap;
 use crate::flow::{
     expression::is_template,
     finding::{Finding, Path},
+    place::{self, Place},
     step::{ColumnType, Compression, Format, OnBadRow, ReadStep, WriteStep},
 };
 
@@ -19,6 +20,7 @@ const REJECT_LIMIT_MAX: u32 = 10_000;
 
 /// Checks what a step says of the files that it reads.
 pub(super) fn check_read(read: &ReadStep, path: &Path, findings: &mut Vec<Finding>) {
+    check_place(&read.path, Use::Read, &path.member("path"), findings);
     check_path(&read.path, read.format, false, path, findings);
     let format = read.format.or_else(|| Format::of_path(&read.path));
     if let Some(csv) = &read.csv {
@@ -68,6 +70,7 @@ pub(super) fn check_columns(
 
 /// Checks what a step says of the file that it writes.
 pub(super) fn check_write(write: &WriteStep, path: &Path, findings: &mut Vec<Finding>) {
+    check_place(&write.path, Use::Write, &path.member("path"), findings);
     if write.partition_by.is_empty() {
         check_path(&write.path, write.format, true, path, findings);
     } else {
@@ -113,11 +116,13 @@ fn check_rejects(read: &ReadStep, path: &Path, findings: &mut Vec<Finding>) {
         let message = format!("must be from 1 to {REJECT_LIMIT_MAX}");
         findings.push(Finding::new(path.member("reject_limit"), message));
     }
-    if let Some(rejects) = &read.rejects
-        && rejects.path.trim().is_empty()
-    {
+    if let Some(rejects) = &read.rejects {
         let path = path.member("rejects").member("path");
-        findings.push(Finding::new(path, "must name a file"));
+        if rejects.path.trim().is_empty() {
+            findings.push(Finding::new(path, "must name a file"));
+        } else {
+            check_place(&rejects.path, Use::Write, &path, findings);
+        }
     }
 }
 
@@ -175,6 +180,34 @@ pub(super) fn check_marks(
     }
 }
 
+/// What is done with a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Read,
+    Write,
+}
+
+/// Checks that a file can lie where its path says, as far as that can be told
+/// before its templates are replaced.
+fn check_place(file: &str, wanted: Use, path: &Path, findings: &mut Vec<Finding>) {
+    let message = match place::of_path(file) {
+        Err(unknown) => unknown.to_string(),
+        Ok(Place::Web(_)) if wanted == Use::Write => {
+            "files are only read over HTTP, not written: write to a local folder or an object \
+             store, or send the rows with an `http` step"
+                .to_owned()
+        }
+        Ok(Place::Object { bucket: "", .. }) => "names no bucket".to_owned(),
+        Ok(Place::Object { bucket, key, .. })
+            if key.trim_matches('/').is_empty() && !is_template(bucket) =>
+        {
+            format!("names no object in `{bucket}`")
+        }
+        Ok(_) => return,
+    };
+    findings.push(Finding::new(path.clone(), message));
+}
+
 /// Checks that the format of the file at `file` can be told. It may depend on a
 /// template at the end, unless `is_needed_now`.
 fn check_path(
@@ -188,6 +221,7 @@ fn check_path(
         findings.push(Finding::new(path.member("path"), "must name a file"));
         return;
     }
+    let file = place::without_query(file);
     let literal_end = file.rsplit('}').next().unwrap_or_default();
     let is_open = is_template(file) && !literal_end.contains(['.', '/']);
     let format = format.or_else(|| Format::of_path(literal_end));
@@ -204,4 +238,74 @@ fn check_path(
     let message = "the ending does not tell the format: end with `.csv`, `.json`, `.ndjson`, \
                    `.parquet`, `.arrow`, `.arrows` or `.xlsx`, or give `format`";
     findings.push(Finding::new(path.member("path"), message));
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::flow::Flow;
+
+    fn problems(step: &str) -> Vec<String> {
+        let text = format!("id: f\nsteps:\n  - {{ id: a, read: {{ path: x.csv }} }}\n  - {step}\n");
+        let problems = Flow::parse(&text).err().map(|invalid| invalid.problems);
+        let show = |problem: crate::flow::Problem| format!("{}: {}", problem.path, problem.message);
+        problems.into_iter().flatten().map(show).collect()
+    }
+
+    #[test]
+    fn files_lie_in_stores_and_on_the_web() {
+        for fine in [
+            "read: { path: 's3://raw/orders/{{ inputs.day }}/*.csv' }",
+            "read: { path: 's3://{{ steps.a.value.bucket }}/x.csv' }",
+            "read: { path: 'orders/*.csv.gz', connection: lake }",
+            "read: { path: 'https://host/a.csv?day={{ steps.a.rows }}' }",
+            "read: { path: 'https://host/{{ steps.a.rows }}/a.parquet?x=1.y' }",
+            "read: { path: x.csv, on_bad_row: reject, rejects: { path: 'gs://b/r.ndjson' } }",
+            "write: { path: 'az://out/day={{ steps.a.rows }}.parquet', from: a }",
+            "write: { path: out, connection: lake, from: a, format: csv, partition_by: [x] }",
+        ] {
+            let fine = fine.replace("inputs.day", "steps.a.rows");
+            let found = problems(&format!("{{ id: b, {fine} }}"));
+            assert!(found.is_empty(), "{fine}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn where_no_file_can_lie_is_named() {
+        for (wrong, path, start) in [
+            (
+                "read: { path: 'ftp://h/a.csv' }",
+                "read.path",
+                "`ftp://` leads nowhere",
+            ),
+            (
+                "read: { path: 's3:///a.csv' }",
+                "read.path",
+                "names no bucket",
+            ),
+            (
+                "write: { path: 'https://h/a.csv', from: a }",
+                "write.path",
+                "files are only read over HTTP",
+            ),
+            (
+                "read: { path: x.csv, on_bad_row: reject, rejects: { path: 'http://h/r' } }",
+                "read.rejects.path",
+                "files are only read over HTTP",
+            ),
+            (
+                "write: { path: 's3://b/', from: a, format: csv, partition_by: [x] }",
+                "write.path",
+                "names no object in `b`",
+            ),
+            (
+                "read: { path: 'https://h/data?format=.csv' }",
+                "read.path",
+                "the ending does not tell the format",
+            ),
+        ] {
+            let found = problems(&format!("{{ id: b, {wrong} }}"));
+            let expected = format!("steps[1].{path}: {start}");
+            assert!(found[0].starts_with(&expected), "{wrong}: {found:?}");
+        }
+    }
 }

@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use crate::{
     steps::{Services, StepContext, StepError, read::until_cancelled},
+    stores::Location,
     tables::{self, Files, Reading, Table, TableError, Writing},
 };
 
@@ -180,14 +181,15 @@ impl<'a> Exchange<'a> {
             on_bad_row: OnBadRow::Fail,
             reject_limit: None,
             rejects: None,
+            connection: None,
         };
         let folder = self.folder.to_owned();
         let label = self.label();
         let reading = self.context.services.tables.on_files(move |work| {
             let reading = Reading {
-                path: &step.path,
+                location: &Location::Local(step.path.clone()),
                 step: &step,
-                rejects_path: None,
+                rejects_location: None,
                 label: &label,
             };
             let files = Files::new(&[folder])?;
@@ -209,12 +211,13 @@ impl<'a> Exchange<'a> {
             format: Some(taken.format),
             csv: taken.csv.clone(),
             partition_by: Vec::new(),
+            connection: None,
         };
         let folder = self.folder.to_owned();
         let label = self.label();
         let writing = self.context.services.tables.on_files(move |work| {
             let writing = Writing {
-                path: &step.path,
+                location: &Location::Local(step.path.clone()),
                 step: &step,
                 label: &label,
             };

@@ -152,7 +152,8 @@ impl Incoming {
         }
     }
 
-    async fn chunk(&mut self) -> Result<Option<Bytes>, StepError> {
+    /// The next bytes; none at the end.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, StepError> {
         let silent_at = Instant::now() + self.limit.silence;
         let until = silent_at.min(self.limit.deadline);
         match timeout_at(until, self.response.chunk()).await {

@@ -45,6 +45,8 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
+    /// The same for files, which come as they are.
+    plain: reqwest::Client,
     allow: Arc<AllowList>,
     /// The tokens that authorities have handed out.
     pub(super) tokens: Tokens,
@@ -79,26 +81,36 @@ impl Client {
         lookup: Lookup,
     ) -> Result<Self, ClientError> {
         let allow = Arc::new(allow);
-        let resolver = PermittedAddresses {
+        let resolver = Arc::new(PermittedAddresses {
             allow: Arc::clone(&allow),
             lookup,
+        });
+        let client = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("millstream/", env!("CARGO_PKG_VERSION")))
+                // A proxy would connect on our behalf, past every check.
+                .no_proxy()
+                .redirect(Policy::none())
+                .dns_resolver(Arc::clone(&resolver))
+                .connect_timeout(CONNECT_TIMEOUT)
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .tcp_keepalive(KEEPALIVE)
         };
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("millstream/", env!("CARGO_PKG_VERSION")))
-            // A proxy would connect on our behalf, past every check.
-            .no_proxy()
-            .redirect(Policy::none())
-            .dns_resolver(Arc::new(resolver))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .tcp_keepalive(KEEPALIVE)
-            .build()?;
         Ok(Self {
-            http,
+            http: client().build()?,
+            plain: client().no_gzip().build()?,
             allow,
             tokens: Tokens::default(),
             answer_size,
         })
+    }
+
+    /// The same client for files, which it does not unpack.
+    pub(super) fn for_files(&self) -> Self {
+        Self {
+            http: self.plain.clone(),
+            ..self.clone()
+        }
     }
 
     /// Sends a request, follows where it is redirected to, and hands out the

@@ -79,6 +79,7 @@ pub(super) async fn table(
 ) -> Result<Table, StepError> {
     let step = ReadStep {
         path: String::new(),
+        connection: None,
         format: Some(format),
         columns: extract.columns.clone(),
         csv: extract.csv.clone(),

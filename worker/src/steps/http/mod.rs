@@ -10,6 +10,7 @@ mod answer;
 mod body;
 mod client;
 mod extract;
+mod file;
 mod filled;
 mod paged;
 mod paging;
@@ -30,6 +31,7 @@ use millstream_shared::flow::step::HttpStep;
 
 pub(crate) use allow::AllowList;
 pub(crate) use client::Client;
+pub(crate) use file::{Fetched, WebAddress};
 
 use self::{
     body::Body,

@@ -1,12 +1,17 @@
 //! A request as it goes out: made from a step whose templates are filled in,
 //! and remade for each redirect.
 
+use std::ops::Range;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use indexmap::IndexMap;
 use millstream_shared::flow::step::{HttpAuth, HttpMethod, HttpStep};
 use reqwest::{
     Method, StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue},
+    header::{
+        ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
+        RANGE,
+    },
 };
 use serde_json::Value;
 use url::Url;
@@ -40,11 +45,13 @@ const BODY_HEADERS: &[&str] = &["content-encoding", "content-language", "content
 /// meant for the first one.
 const HEADERS_FOR_ANYBODY: &[&str] = &[
     "accept",
+    "accept-encoding",
     "accept-language",
     "content-encoding",
     "content-language",
     "content-type",
     "idempotency-key",
+    "range",
     "user-agent",
 ];
 
@@ -114,6 +121,35 @@ impl Request {
         }
         // A short text would be found, and hidden, all over an answer.
         request.secrets.retain(|secret| secret.len() >= 4);
+        Ok(request)
+    }
+
+    /// The request for a file, or for some bytes of it.
+    pub(super) fn for_file(
+        url: Url,
+        service: Option<&Service>,
+        range: Option<Range<u64>>,
+    ) -> Result<Self, StepError> {
+        let mut request = Self {
+            method: Method::GET,
+            url,
+            headers: HeaderMap::new(),
+            body: None,
+            follows_redirects: true,
+            is_at_home: true,
+            key_in_query: None,
+            secrets: Vec::new(),
+            mask: Mask::default(),
+        };
+        if let Some(service) = service {
+            request.add_service(service)?;
+        }
+        let plain = HeaderValue::from_static("identity");
+        request.headers.insert(ACCEPT_ENCODING, plain);
+        if let Some(range) = range {
+            let range = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
+            request.headers.insert(RANGE, header_value(&RANGE, &range)?);
+        }
         Ok(request)
     }
 

@@ -1,11 +1,6 @@
 //! A table into folders that are named by the values of some of its columns.
 
-use std::{
-    collections::HashSet,
-    fs::{self, File},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use datafusion::arrow::{
     array::{Array, AsArray, RecordBatch, StringArray, UInt32Array},
@@ -21,7 +16,6 @@ use crate::tables::{
     Feed, Table, TableError,
     error::Shown,
     memory::{Collector, bytes_of},
-    publish::{Draft, write_whole},
     publish_folder::Kind,
     read::Work,
     write::unwritable,
@@ -49,6 +43,14 @@ pub(in crate::tables) fn is_part_of(
     }
 }
 
+/// As [`is_part_of`], of an object by its whole name.
+pub(in crate::tables) fn is_object_of(columns: &[String], name: &str) -> bool {
+    let mut parts: Vec<&str> = name.split('/').collect();
+    let file = parts.pop().unwrap_or_default();
+    let is_folder = |(depth, part): (usize, &&str)| is_part_of(columns, depth, part, Kind::Folder);
+    is_part_of(columns, parts.len(), file, Kind::File) && parts.iter().enumerate().all(is_folder)
+}
+
 /// What the names of the files in such folders start with.
 const PART: &str = "part.";
 
@@ -61,18 +63,18 @@ pub(in crate::tables) struct Spread {
     pub(in crate::tables) rows: u64,
 }
 
-/// Writes the rows into folders within `folder`, each with one file of this
-/// `ending`, which `fill` fills.
+/// Spreads the rows over folders, each with one file of this `ending`. `put`
+/// writes a part of them into the file of this name and says how many bytes that
+/// has.
 ///
 /// The rows are read once to see which folders there are, and once more for
 /// each lot of folders whose rows fit into memory together.
 pub(in crate::tables) fn write(
     feed: &Feed,
     columns: &[String],
-    folder: &Path,
     ending: &str,
     work: &Work,
-    fill: impl Fn(&Table, &mut Draft<'_>) -> Result<(), TableError>,
+    mut put: impl FnMut(&str, &Table) -> Result<u64, TableError>,
 ) -> Result<Spread, TableError> {
     let places = places(feed.schema(), columns)?;
     let rest: Vec<usize> = (0..feed.schema().fields().len())
@@ -107,15 +109,8 @@ pub(in crate::tables) fn write(
                 format!("{}={value}", escaped(column))
             });
             let inside: Vec<String> = named.collect();
-            let shown = format!("{}/part.{ending}", inside.join("/"));
-            let failed = |error| TableError::io(format!("writing `{shown}`"), error);
-            let place = folder.join(inside.join("/"));
-            fs::create_dir_all(&place).map_err(failed)?;
-            let file = File::create(place.join(format!("part.{ending}"))).map_err(failed)?;
-            let part = part.finish()?;
-            write_whole(&file, &shown, |draft| fill(&part, draft))?;
-            file.sync_all().map_err(failed)?;
-            spread.written += file.metadata().map_err(failed)?.len();
+            let name = format!("{}/part.{ending}", inside.join("/"));
+            spread.written += put(&name, &part.finish()?)?;
         }
     }
     Ok(spread)
