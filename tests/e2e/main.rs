@@ -14,6 +14,7 @@ mod draining;
 mod durability;
 mod failover;
 mod faults;
+mod files;
 mod flows;
 mod guide;
 mod http;

@@ -10,6 +10,7 @@ mod config;
 mod connections;
 mod databases;
 mod executor;
+mod fault;
 mod flows;
 mod healer;
 mod isolation;

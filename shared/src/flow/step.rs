@@ -76,7 +76,7 @@ pub enum StepKind {
     /// Sends an HTTP request.
     Http(Box<HttpStep>),
     /// Runs a program.
-    Command(CommandStep),
+    Command(Box<CommandStep>),
     /// Reads files into a table.
     Read(ReadStep),
     /// Asks a database for rows.

@@ -39,7 +39,7 @@ mod sink;
 mod spill;
 mod spooled;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod typed;
 mod value;
 mod write;

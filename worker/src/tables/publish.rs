@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{TableError, files::TargetFile, read::Work};
+use crate::fault;
 
 /// A file under construction, which remembers why writing it failed: the
 /// formats' own errors often lose that.
@@ -67,6 +68,7 @@ pub(super) fn publish(
         .tempfile_in(&target.folder)
         .map_err(failed)?;
     write_whole(temporary.as_file(), &target.shown, fill)?;
+    fault::reach(fault::DRAFT_WRITTEN);
 
     // A file that is replaced keeps who may read it.
     if let Ok(old) = fs::metadata(&whole) {
@@ -76,9 +78,11 @@ pub(super) fn publish(
     temporary.as_file().sync_all().map_err(failed)?;
     let bytes = temporary.as_file().metadata().map_err(failed)?.len();
     work.check()?;
+    fault::reach(fault::BEFORE_RENAME);
     temporary
         .persist(&whole)
         .map_err(|error| failed(error.error))?;
+    fault::reach(fault::AFTER_RENAME);
     sync_folder(&target.folder).map_err(failed)?;
     Ok(bytes)
 }

@@ -14,6 +14,7 @@ use super::{
     publish::{prepare, sync_folder},
     read::Work,
 };
+use crate::fault;
 
 /// What an entry of a folder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +49,14 @@ pub(super) fn publish_folder<T>(
         .tempdir_in(&target.folder)
         .map_err(failed)?;
     let filled = fill(draft.path())?;
+    fault::reach(fault::DRAFT_WRITTEN);
     sync_all(draft.path()).map_err(failed)?;
     work.check()?;
     // Somebody may have put something there while it was filled.
     check_ours(target, &is_ours)?;
+    fault::reach(fault::BEFORE_RENAME);
     replace(draft.path(), &place, &old, exchange).map_err(failed)?;
+    fault::reach(fault::AFTER_RENAME);
     sync_folder(&target.folder).map_err(failed)?;
     // What was there before lies now where the draft was, and goes with it.
     drop(draft);
@@ -74,6 +78,7 @@ fn replace(
     }
     if !exchange(draft, place)? {
         fs::rename(place, old)?;
+        fault::reach(fault::MID_SWAP);
         fs::rename(draft, place)?;
     }
     Ok(())
@@ -144,6 +149,9 @@ fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
         errno::Errno,
         fcntl::{AT_FDCWD, RenameFlags, renameat2},
     };
+    if fault::is_set(fault::MID_SWAP) {
+        return Ok(false);
+    }
     let flags = RenameFlags::RENAME_EXCHANGE;
     match renameat2(AT_FDCWD, one, AT_FDCWD, other, flags) {
         Ok(()) => Ok(true),

@@ -12,7 +12,7 @@ use crate::{
         finding::{At, Finding, Path},
         secrets,
         sql::{self, InvalidSql, TableName},
-        step::{CommandStep, OnError, Step, StepKind},
+        step::{OnError, Step, StepKind},
         texts::{self, Text},
     },
     id::{SecretName, StepId},
@@ -146,12 +146,10 @@ impl<'a> Checker<'a, '_> {
                     view,
                 );
             }
-            StepKind::Command(CommandStep {
-                tables: Some(tables),
-                ..
-            }) => {
+            StepKind::Command(program) => {
                 let path = command.member("tables").member("in");
-                for table in tables.taken.keys() {
+                let tables = program.tables.iter();
+                for table in tables.flat_map(|tables| tables.taken.keys()) {
                     self.taken(table, path.member(table.as_str()), step, view);
                 }
             }

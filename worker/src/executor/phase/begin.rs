@@ -151,7 +151,7 @@ impl Carrying<'_> {
         let attempt = *attempts;
         let stop = self.giving_up.child_token();
         let offers = self.streams.contains_key(&step.id);
-        let offer = offers.then(|| Offer::new(step.id.clone(), self.offers.0.clone()));
+        let offer = offers.then(|| Offer::new(step.id.clone(), self.offer.clone()));
         let context = StepContext {
             run: self.around.hold.lease.run,
             flow: self.around.flow.clone(),
