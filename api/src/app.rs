@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use millstream_shared::{
     access::Key,
+    artifacts::Artifacts,
     connection::SecretsKeys,
     flow::Flow,
     id::{FlowId, KeyId, ProcessId},
@@ -31,6 +32,8 @@ const PING_MAX: Duration = Duration::from_secs(1);
 /// What every request needs.
 pub(crate) struct App {
     pub(crate) store: Store,
+    /// Where outputs are that are too large for the store, if this process has it.
+    pub(crate) artifacts: Option<Artifacts>,
     /// What connections and secrets are sealed with.
     secrets_keys: Option<SecretsKeys>,
     /// The name under which this process hears of ended runs.
@@ -88,7 +91,12 @@ pub(crate) struct PublishedFlow {
 }
 
 impl App {
-    pub(crate) fn new(config: &Config, store: Store, stopping: CancellationToken) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        store: Store,
+        artifacts: Option<Artifacts>,
+        stopping: CancellationToken,
+    ) -> Self {
         let instance = ProcessId::new();
         let wait_limits = WaitLimits {
             runs: config.waits_limit,
@@ -98,6 +106,7 @@ impl App {
         let subscription = Subscription::new(store.partitions());
         Self {
             store,
+            artifacts,
             secrets_keys: config.secrets_key.clone(),
             instance,
             keys: Cache::new(KEYS_MAX),

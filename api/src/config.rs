@@ -3,6 +3,7 @@
 use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use millstream_shared::{
+    artifacts::ArtifactSettings,
     byte_size::ByteSize,
     connection::SecretsKeys,
     duration::Span,
@@ -41,6 +42,10 @@ pub struct Config {
     /// the first one seals. Without it there are no connections and no secrets.
     #[arg(long, env = "MILLSTREAM_SECRETS_KEY", hide_env_values = true)]
     pub secrets_key: Option<SecretsKeys>,
+
+    /// Where artifacts are kept.
+    #[command(flatten)]
+    pub artifacts: ArtifactSettings,
 
     /// How errors are answered: `problem` with the status that fits, `legacy`
     /// with status 500 always, for callers that know no other one.

@@ -13,6 +13,7 @@ use axum::{
 };
 use millstream_shared::{
     access::Right,
+    artifacts::ArtifactError,
     connection::NotSealed,
     flow::{InvalidFlow, Problem as FlowProblem, inputs::InputProblem},
     id::{FlowId, KeyId, RunId},
@@ -50,6 +51,16 @@ pub(crate) enum ApiError {
     NoSuchFlow(FlowId),
     #[error("flow `{flow}` has no run `{run}`")]
     NoSuchRun { flow: FlowId, run: RunId },
+    #[error("run `{0}` has not ended, so it has no output yet")]
+    NotEnded(RunId),
+    #[error("run `{0}` handed nothing back")]
+    NoOutput(RunId),
+    #[error("what run `{0}` handed back is not in the artifact store any more, or it is damaged")]
+    OutputGone(RunId),
+    #[error(
+        "the output is in the artifact store, which this API process cannot reach: it was started without MILLSTREAM_ARTIFACTS"
+    )]
+    NoArtifactStore,
     #[error("there is no key `{0}`")]
     NoSuchKey(String),
     #[error("there is no connection `{0}`")]
@@ -88,6 +99,8 @@ pub(crate) enum ApiError {
     QueueFull(TooMany),
     #[error("so many callers wait already that this one was refused")]
     TooManyWaits,
+    #[error("the artifact store failed")]
+    Artifact(#[from] ArtifactError),
     #[error("the store failed")]
     Store(#[from] StoreError),
     #[error("no randomness could be had for a key")]
@@ -175,6 +188,7 @@ impl ApiError {
             Self::QueueFull(too_many) => Some(too_many.room_in_seconds()),
             Self::TooManyWaits => Some(Self::RETRY_AFTER_SECONDS),
             Self::Store(error) if error.is_passing() => Some(Self::RETRY_AFTER_SECONDS),
+            Self::Artifact(error) if error.is_passing() => Some(Self::RETRY_AFTER_SECONDS),
             _ => None,
         }
     }
@@ -196,6 +210,8 @@ impl ApiError {
             Self::NoSuchRoute(_)        => kind(S::NOT_FOUND, "not_found", "Nothing is at this address"),
             Self::NoSuchFlow(_)         => kind(S::NOT_FOUND, "unknown_flow", "Unknown flow"),
             Self::NoSuchRun { .. }      => kind(S::NOT_FOUND, "unknown_run", "Unknown run"),
+            Self::NotEnded(_)           => kind(S::NOT_FOUND, "not_ended", "The run has not ended"),
+            Self::NoOutput(_)           => kind(S::NOT_FOUND, "no_output", "The run has no output"),
             Self::NoSuchKey(_)          => kind(S::NOT_FOUND, "unknown_key", "Unknown key"),
             Self::NoSuchConnection(_)   => kind(S::NOT_FOUND, "unknown_connection", "Unknown connection"),
             Self::NoSuchSecret(_)       => kind(S::NOT_FOUND, "unknown_secret", "Unknown secret"),
@@ -207,6 +223,8 @@ impl ApiError {
             Self::NoSecretsKey          => kind(S::CONFLICT, "no_secrets_key", "There is no key for secrets"),
             Self::OtherSecretsKey(_)    => kind(S::CONFLICT, "other_secrets_key", "Another key for secrets is needed"),
             Self::VaultFull             => kind(S::CONFLICT, "vault_full", "No more can be kept"),
+            Self::NoArtifactStore       => kind(S::CONFLICT, "no_artifact_store", "There is no artifact store"),
+            Self::OutputGone(_)         => kind(S::GONE, "output_gone", "The output is gone"),
             Self::BodyTooLarge(_)       => kind(S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too long"),
             Self::InvalidFlow(_)        => kind(S::UNPROCESSABLE_ENTITY, "invalid_flow", "The flow is not valid"),
             Self::InvalidKey(_)         => kind(S::UNPROCESSABLE_ENTITY, "invalid_key", "The key is not valid"),
@@ -217,9 +235,11 @@ impl ApiError {
             Self::TooManyWaits          => kind(S::TOO_MANY_REQUESTS, "too_many_waits", "Too many callers wait"),
             Self::Store(error) if error.is_passing()
                                         => kind(S::INTERNAL_SERVER_ERROR, "unavailable", "The service cannot do this now"),
+            Self::Artifact(error) if error.is_passing()
+                                        => kind(S::INTERNAL_SERVER_ERROR, "unavailable", "The service cannot do this now"),
             Self::Store(StoreError::Corrupt { .. }) | Self::DamagedSecret(_)
                                         => kind(S::INTERNAL_SERVER_ERROR, "corrupt_record", "A stored record is damaged"),
-            Self::Store(_) | Self::Randomness(_) | Self::Panicked
+            Self::Store(_) | Self::Artifact(_) | Self::Randomness(_) | Self::Panicked
                                         => kind(S::INTERNAL_SERVER_ERROR, "internal_error", "The service failed"),
         }
     }
@@ -234,7 +254,10 @@ impl ApiError {
                 "what is stored of this cannot be read: somebody changed it or it is damaged"
                     .to_owned()
             }
-            Self::Store(_) | Self::Randomness(_) | Self::Panicked => {
+            Self::Artifact(error) if error.is_passing() => {
+                "the service cannot reach its artifact store now; try again later".to_owned()
+            }
+            Self::Store(_) | Self::Artifact(_) | Self::Randomness(_) | Self::Panicked => {
                 "the service failed; its log says more".to_owned()
             }
             told => told.to_string(),

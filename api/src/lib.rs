@@ -21,7 +21,7 @@ mod waiting;
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, bail};
-use millstream_shared::{process::ops, store::Store};
+use millstream_shared::{artifacts::Artifacts, process::ops, store::Store};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -68,7 +68,8 @@ impl Api {
         if let Some(text) = config.admin_key.as_ref().and_then(AdminKey::text) {
             keys::seed_admin(&store, text).await?;
         }
-        let app = Arc::new(App::new(&config, store, stopping.clone()));
+        let artifacts = Artifacts::open(&config.artifacts, store.service())?;
+        let app = Arc::new(App::new(&config, store, artifacts, stopping.clone()));
         let news = app.store.news(app.instance);
 
         ops::record_metrics();

@@ -98,6 +98,12 @@ pub(crate) struct Settings {
     )]
     commands: String,
 
+    /// Where outputs, values and tables of runs are kept that do not fit into
+    /// Redis: a folder or a bucket, as for millstream-worker [default: the folder
+    /// `artifacts` in the data folder]
+    #[arg(long, env = "MILLSTREAM_ARTIFACTS", value_name = "PLACE")]
+    artifacts: Option<String>,
+
     #[command(flatten)]
     log: LogSettings,
 }
@@ -168,9 +174,19 @@ async fn serve(
         Some(text) if !text.is_empty() => text.clone(),
         _ => folder.secrets_key()?,
     };
-    let config = api_config(settings, &redis.url, &key.text, &secrets_key)?;
+    let artifacts = match &settings.artifacts {
+        Some(place) if !place.is_empty() => place.clone(),
+        _ => folder.path().join("artifacts").display().to_string(),
+    };
+    let own = Own {
+        redis_url: &redis.url,
+        admin_key: &key.text,
+        secrets_key: &secrets_key,
+        artifacts: &artifacts,
+    };
+    let config = api_config(settings, &own)?;
     let base_path = config.base_path.as_str().to_owned();
-    let worker_config = worker_config(settings, &redis.url, &secrets_key)?;
+    let worker_config = worker_config(settings, &own)?;
     let starting = Api::start(config, stopping.clone());
     let Some(api) = stopping.run_until_cancelled(starting).await else {
         return Ok(Outcome::Done);
@@ -255,12 +271,15 @@ async fn stopping_others(
     }
 }
 
-fn api_config(
-    settings: &Settings,
-    redis_url: &str,
-    key: &str,
-    secrets_key: &str,
-) -> Result<millstream_api::Config, Failure> {
+/// What both programs are told that is not in the settings as they are.
+struct Own<'s> {
+    redis_url: &'s str,
+    admin_key: &'s str,
+    secrets_key: &'s str,
+    artifacts: &'s str,
+}
+
+fn api_config(settings: &Settings, own: &Own<'_>) -> Result<millstream_api::Config, Failure> {
     let listen = settings.listen.to_string();
     let ops_listen = settings.ops_listen.to_string();
     let config = millstream_api::Config::try_parse_from([
@@ -270,29 +289,29 @@ fn api_config(
         "--ops-listen",
         &ops_listen,
         "--redis-url",
-        redis_url,
+        own.redis_url,
         "--admin-key",
-        key,
+        own.admin_key,
         "--secrets-key",
-        secrets_key,
+        own.secrets_key,
+        "--artifacts",
+        own.artifacts,
     ]);
     config.map_err(|error| Failure::from(&error))
 }
 
-fn worker_config(
-    settings: &Settings,
-    redis_url: &str,
-    secrets_key: &str,
-) -> Result<millstream_worker::Config, Failure> {
+fn worker_config(settings: &Settings, own: &Own<'_>) -> Result<millstream_worker::Config, Failure> {
     let ops_listen = settings.worker_ops_listen.to_string();
     let config = millstream_worker::Config::try_parse_from([
         "millstream-worker",
         "--ops-listen",
         &ops_listen,
         "--redis-url",
-        redis_url,
+        own.redis_url,
         "--secrets-key",
-        secrets_key,
+        own.secrets_key,
+        "--artifacts",
+        own.artifacts,
         "--files",
         &settings.files,
         "--commands",

@@ -271,7 +271,8 @@ pub fn sha256_hex(parts: &[&[u8]]) -> String {
     hex(&sum.finalize())
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// The bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
     bytes
         .iter()

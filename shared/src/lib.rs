@@ -4,6 +4,7 @@
 //! It knows neither the public HTTP API nor how a step works.
 
 pub mod access;
+pub mod artifacts;
 pub mod byte_size;
 pub mod connection;
 pub mod duration;

@@ -165,6 +165,42 @@ async fn what_was_published_and_run_is_there_after_a_kill() {
 }
 
 #[tokio::test]
+async fn what_a_run_handed_back_is_printed_or_written_however_large() {
+    let machine = OneMachine::start().await;
+    let flow = "id: large
+inputs: { times: { type: integer, default: 1 } }
+steps:
+  - { id: make, set: { text: \"{{ 'x' * inputs.times }}\" } }
+output: \"{{ steps.make.value.text }}\"
+";
+    let flow = machine.flow("large.yaml", flow);
+    machine.millstream(&["apply", "-f", &flow]);
+    let kept = machine.path().join(".millstream/artifacts");
+    for (times, is_kept) in [(5, false), (500_000, true)] {
+        let times_input = format!("times={times}");
+        let started = machine.millstream(&["start", "large", "--await", "--input", &times_input]);
+        let run = started.json()["runId"].as_str().unwrap().to_owned();
+        let expected = format!("\"{}\"", "x".repeat(times));
+        let printed = machine.millstream(&["output", "large", &run]);
+        assert_eq!(printed.code, Some(0), "{}", printed.err);
+        assert!(printed.out.trim_end() == expected);
+        machine.millstream(&["output", "large", &run, "--file", "out.json"]);
+        let written = fs::read_to_string(machine.path().join("out.json"));
+        assert!(written.unwrap() == expected);
+        let of_service = fs::read_dir(&kept).unwrap().next().unwrap().unwrap();
+        let runs = fs::read_dir(of_service.path()).unwrap().count();
+        assert_eq!(runs > 0, is_kept);
+    }
+    let unknown = "018f0e7a-0000-7000-8000-000000000000";
+    let refused = machine.millstream(&["output", "large", unknown, "--file", "none.json"]);
+    assert_eq!(refused.code, Some(3));
+    assert!(refused.err.contains(unknown), "{}", refused.err);
+    assert!(!machine.path().join("none.json").exists());
+    let nowhere = machine.millstream(&["output", "large", unknown, "--file", "no/such/x"]);
+    assert!(nowhere.err.contains("no/such/x"), "{}", nowhere.err);
+}
+
+#[tokio::test]
 async fn the_exit_code_says_how_it_went() {
     let machine = OneMachine::start().await;
     let flow = machine.flow("fails.yaml", &failing("fails"));

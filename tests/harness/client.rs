@@ -68,6 +68,17 @@ impl Client {
         self.request(Method::GET, &path)
     }
 
+    /// The request for what a run handed back.
+    pub fn output_request(&self, flow: &str, run: &str) -> RequestBuilder {
+        let path = format!("/api/pub/v1/dataflows/{flow}/runs/{run}/output");
+        self.request(Method::GET, &path)
+    }
+
+    /// What a run handed back.
+    pub async fn output(&self, flow: &str, run: &str) -> Answer {
+        Answer::of(self.output_request(flow, run)).await
+    }
+
     /// Starts a flow and returns the id of the run.
     pub async fn start(&self, flow: &str) -> String {
         self.start_with(flow, json!({})).await

@@ -219,6 +219,11 @@ impl<R: Redis> Service<R> {
         self.folder.path().join("work")
     }
 
+    /// The folder in which runs keep what does not fit into Redis.
+    pub fn artifacts(&self) -> std::path::PathBuf {
+        self.folder.path().join("artifacts")
+    }
+
     /// A closed gate.
     pub fn gate(&self, name: &str) -> Gate {
         Gate::new(self.folder.path(), name)
@@ -244,6 +249,10 @@ impl<R: Redis> Service<R> {
         let mut settings = vec![
             ("MILLSTREAM_REDIS_URL", self.redis.url()),
             ("MILLSTREAM_OPS_LISTEN", "127.0.0.1:0".to_owned()),
+            (
+                "MILLSTREAM_ARTIFACTS",
+                self.artifacts().display().to_string(),
+            ),
             ("MILLSTREAM_LOG_FORMAT", "json".to_owned()),
             (
                 "MILLSTREAM_LOG",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millstream_shared::{
-    run::{RunState, StepRecord, StepState},
+    run::{RunOutput, RunState, StepRecord, StepState},
     store::{Beat, Checkpointed, Lease, StoreError},
 };
 use serde_json::json;
@@ -34,9 +34,10 @@ impl World {
         let state = [RunState::Succeeded, RunState::Failed][self.random.below(2)];
         let before = self.runs[&lease.run].state;
         let newest = self.runs[&lease.run].epoch.to_string() == lease.epoch;
+        let output = RunOutput::Json("{}".to_owned());
         let finished = self
             .store
-            .finish(&lease, state, Some("{}"), None, RETENTION)
+            .finish(&lease, state, Some(&output), None, RETENTION)
             .await;
         match finished {
             Ok(()) if good => {
@@ -96,6 +97,8 @@ impl World {
             started_at: 1,
             ended_at: 2,
             value: json!(mark),
+            value_at: None,
+            table_at: None,
             rows: None,
             rows_in: None,
             bytes: None,

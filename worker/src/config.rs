@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use millstream_shared::{
+    artifacts::ArtifactSettings,
     byte_size::ByteSize,
     connection::SecretsKeys,
     duration::Span,
@@ -77,6 +78,29 @@ pub struct Config {
     /// temporary files if not set.
     #[arg(long, env = "MILLSTREAM_WORK_FOLDER")]
     pub work_folder: Option<PathBuf>,
+
+    /// Where artifacts are kept.
+    #[command(flatten)]
+    pub artifacts: ArtifactSettings,
+
+    /// How long a run waits for an artifact store that does not answer or has no
+    /// room before it fails.
+    #[arg(long, env = "MILLSTREAM_ARTIFACTS_PATIENCE", default_value = "10m", value_parser = Span::setting)]
+    pub artifacts_patience: Duration,
+
+    /// How often artifacts are looked for that no run refers to any more.
+    #[arg(long, env = "MILLSTREAM_ARTIFACTS_SWEEP_EVERY", default_value = "10m", value_parser = Span::setting)]
+    pub artifacts_sweep_every: Duration,
+
+    /// The largest value of a step, as JSON. Without an artifact store it is
+    /// 1 MiB.
+    #[arg(long, env = "MILLSTREAM_VALUE_SIZE", default_value = "4MiB")]
+    pub value_size: ByteSize,
+
+    /// The largest output of a run, as JSON. Without an artifact store it is
+    /// 256 KiB.
+    #[arg(long, env = "MILLSTREAM_OUTPUT_SIZE", default_value = "64MiB")]
+    pub output_size: ByteSize,
 
     /// What connections and secrets are sealed with: 32 bytes in base64, the
     /// same as for the API. Several with commas between while one is replaced.

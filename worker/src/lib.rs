@@ -3,7 +3,8 @@
 //! One duty, one file: `claimer` takes runs, `executor` carries one through,
 //! `lease` keeps them, `reclaimer` takes over those of silent workers,
 //! `scheduler` queues what is due, `healer` finds what fell out of its place,
-//! `isolation` executes alone what may have killed its workers.
+//! `isolation` executes alone what may have killed its workers, `sweeper` deletes
+//! what was kept of runs that are gone.
 
 mod claimer;
 mod config;
@@ -21,6 +22,7 @@ mod reclaimer;
 mod scheduler;
 mod steps;
 mod stores;
+mod sweeper;
 mod tables;
 mod work_folder;
 
@@ -32,6 +34,7 @@ use std::{
 
 use anyhow::bail;
 use millstream_shared::{
+    artifacts::Artifacts,
     id::ProcessId,
     process::ops,
     store::{Consumer, Store},
@@ -61,6 +64,8 @@ struct Shared {
     /// Whether the claimer of each partition gets on.
     pulses: Vec<Pulse>,
     services: Arc<Services>,
+    /// Where runs keep what does not fit into Redis, where there is such a place.
+    artifacts: Option<Artifacts>,
     /// How many runs wait to be executed alone, for each partition.
     alone: watch::Sender<Vec<u64>>,
     /// Cancelled when the worker is asked to stop: no step starts any more.
@@ -123,6 +128,7 @@ impl Worker {
         let alone = vec![0; usize::from(store.partitions())];
         let shared = Arc::new(Shared {
             services: Arc::new(Services::new(&config, &store)?),
+            artifacts: Artifacts::open(&config.artifacts, store.service())?,
             worker,
             store,
             leases,
@@ -189,6 +195,7 @@ async fn work(shared: Arc<Shared>, ended: CancellationToken) -> anyhow::Result<(
                 config.heal_every,
                 stopping.clone()
             ),
+            sweeper::sweep_until_stopped(&shared, stopping.clone()),
             stop_when_wedged(&shared, &wedged),
         );
         if let Err(error) = reclaimer::forget_consumers(&shared, true).await {

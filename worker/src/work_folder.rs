@@ -53,6 +53,15 @@ impl WorkFolder {
             .tempdir_in(&self.path)
     }
 
+    /// A new file for a table that was kept, without a name, gone when it is
+    /// closed.
+    ///
+    /// # Errors
+    /// Fails where none can be made.
+    pub(crate) fn for_table(&self) -> io::Result<File> {
+        tempfile::tempfile_in(&self.path)
+    }
+
     /// A new folder for what requests send and services answer, gone when it is
     /// dropped.
     ///

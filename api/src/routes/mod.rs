@@ -19,6 +19,7 @@ fn table() -> Router<Arc<App>> {
     Router::new()
         .route("/api/pub/v1/dataflows/{flow_id}/start",                post(public::start::start))
         .route("/api/pub/v1/dataflows/{flow_id}/runs/{run_id}/status", get(public::status::status))
+        .route("/api/pub/v1/dataflows/{flow_id}/runs/{run_id}/output", get(public::output::output))
         .route("/api/admin/v1/dataflows/{flow_id}",                    put(admin::dataflows::publish))
         .route("/api/admin/v1/keys",                                   post(admin::keys::create))
         .route("/api/admin/v1/keys/{key_id}",                          delete(admin::keys::revoke))

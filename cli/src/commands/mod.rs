@@ -5,6 +5,7 @@ mod bench;
 mod connections;
 mod fsck;
 mod keys;
+mod output;
 mod schema;
 mod secrets;
 mod start;
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     Validate(validate::Arguments),
     Start(start::Arguments),
     Status(status::Arguments),
+    Output(output::Arguments),
     #[command(subcommand)]
     Keys(keys::Command),
     #[command(subcommand)]
@@ -47,6 +49,7 @@ impl Command {
             Self::Validate(arguments) => validate::run(&arguments),
             Self::Start(arguments) => start::run(arguments).await,
             Self::Status(arguments) => status::run(arguments).await,
+            Self::Output(arguments) => output::run(arguments).await,
             Self::Keys(command) => keys::run(command).await,
             Self::Connections(command) => connections::run(command).await,
             Self::Secrets(command) => secrets::run(command).await,

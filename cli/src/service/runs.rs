@@ -1,8 +1,9 @@
 //! Starting runs and waiting for their end, also beyond the end of connections
 //! and API processes.
 
-use std::time::Duration;
+use std::{io::Write, time::Duration};
 
+use anyhow::Context;
 use millstream_shared::{
     id::{FlowId, RunId},
     run::Status,
@@ -170,6 +171,35 @@ impl Service {
             .send(wait.asked_in(self.request(Method::GET, &path)))
             .await?;
         self.read(response).await
+    }
+
+    /// Writes what a run handed back into `into`, piece by piece.
+    pub(crate) async fn output(
+        &self,
+        flow: &FlowId,
+        run: RunId,
+        into: &mut impl Write,
+    ) -> Result<(), Failure> {
+        let run = run.to_string();
+        let path = [
+            "api",
+            "pub",
+            "v1",
+            "dataflows",
+            flow.as_str(),
+            "runs",
+            &run,
+            "output",
+        ];
+        let mut response = self.send(self.request(Method::GET, &path)).await?;
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| self.unreachable(&error))?
+        {
+            into.write_all(&chunk).context("cannot write the output")?;
+        }
+        Ok(())
     }
 
     /// Waits for the end of a run, attaching again whenever the connection

@@ -109,6 +109,13 @@ pub enum HttpMethod {
     Delete,
 }
 
+impl HttpMethod {
+    /// Whether it changes nothing where it goes, by what HTTP says of it.
+    pub fn is_safe(self) -> bool {
+        matches!(self, Self::Get | Self::Head)
+    }
+}
+
 /// How a request shows who sends it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]

@@ -51,8 +51,29 @@ pub struct Step {
     pub on_error: OnError,
     /// Arguments with defaults, which a start may override: `{{ args.name }}`.
     pub args: IndexMap<String, Value>,
+    /// Whether its table is kept for later attempts of the run, where it says so.
+    pub keep: Option<bool>,
     /// What it does.
     pub kind: StepKind,
+}
+
+impl Step {
+    /// Whether its table is kept, so that whoever goes on with the run after a
+    /// crash has it and does not execute the step again: where it says so, and
+    /// otherwise where executing it again may do something twice.
+    pub fn keeps_table(&self) -> bool {
+        self.keep.unwrap_or(match &self.kind {
+            StepKind::Command(_) => true,
+            StepKind::Http(http) => !http.method.is_safe(),
+            _ => false,
+        })
+    }
+
+    /// Whether a worker that was lost while it executed the step ends the run,
+    /// since the step must not be executed again.
+    pub fn is_held_on_crash(&self) -> bool {
+        matches!(&self.kind, StepKind::Command(command) if command.on_crash == OnCrash::Hold)
+    }
 }
 
 /// What a step's failure means for its run. In a flow's text it is `fail`,
@@ -91,4 +112,32 @@ pub enum StepKind {
     Write(WriteStep),
     /// Looks whether a table keeps rules.
     Check(CheckStep),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keeps_table(members: &str) -> bool {
+        let step: Step = serde_saphyr::from_str(&format!("{{ id: s, {members} }}")).unwrap();
+        step.keeps_table()
+    }
+
+    #[test]
+    fn tables_are_kept_of_what_may_not_be_repeated_and_of_what_says_so() {
+        for (members, expected) in [
+            ("command: { program: x }", true),
+            ("http: { url: 'https://h' }", false),
+            ("http: { url: 'https://h', method: HEAD }", false),
+            ("http: { url: 'https://h', method: POST }", true),
+            ("query: { connection: c, sql: select 1 }", false),
+            ("read: { path: x.csv }", false),
+            ("sql: select 1", false),
+        ] {
+            assert_eq!(keeps_table(members), expected, "{members}");
+            for keep in [true, false] {
+                assert_eq!(keeps_table(&format!("{members}, keep: {keep}")), keep);
+            }
+        }
+    }
 }

@@ -18,7 +18,8 @@ use crate::id::StepId;
 /// nobody else takes the rows, and neither step has to wait for something that
 /// comes only behind the other. A time limit, a condition of the taker or a
 /// failure that the run survives is about one step alone, which would not be
-/// so where both are at work; such steps hand on a table.
+/// so where both are at work; such steps hand on a table. So does a step that
+/// keeps its table: there has to be one.
 pub fn streams(steps: &[Step]) -> HashMap<StepId, StepId> {
     let upstream = graph::upstream(steps);
     let mut takers: HashMap<StepId, Vec<&Step>> = HashMap::new();
@@ -43,7 +44,8 @@ pub fn streams(steps: &[Step]) -> HashMap<StepId, StepId> {
 }
 
 fn makes_rows(step: &Step) -> bool {
-    matches!(step.kind, StepKind::Read(_) | StepKind::Sql(_)) && stands_alone(step)
+    let makes = matches!(step.kind, StepKind::Read(_) | StepKind::Sql(_));
+    makes && !step.keeps_table() && stands_alone(step)
 }
 
 fn takes_rows(step: &Step) -> bool {
@@ -151,6 +153,8 @@ mod tests {
     fn steps_that_mean_one_alone_stay_alone() {
         for (member, expected) in [
             ("retry: { attempts: 3 }", "a>b,b>c"),
+            ("keep: false", "a>b,b>c"),
+            ("keep: true", "a>b"),
             ("timeout: 1m", "b>c"),
             ("on_error: continue", "b>c"),
             ("needs: [a]", "b>c"),

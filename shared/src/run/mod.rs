@@ -1,6 +1,7 @@
 //! One execution of a flow: its state, what may become of it, and what is
 //! kept of its steps. Pure: what happens is decided here, written elsewhere.
 
+mod artifact;
 mod priority;
 pub mod progress;
 mod record;
@@ -11,8 +12,9 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use artifact::{Artifact, Holds, Written};
 pub use priority::{Priority, Turns, UnknownPriority};
-pub use record::{RunError, StepRecord, StepState};
+pub use record::{RunError, RunOutput, StepRecord, StepState};
 
 use crate::id::StepId;
 

@@ -165,6 +165,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_lost_is_made_again_before_what_needs_it() {
+        let mut progress = diamond();
+        for step in ["a", "b"] {
+            progress.end(id(step), StepState::Succeeded);
+        }
+        progress.reopen(&id("a"));
+        assert_eq!(progress.startable(), [id("a")]);
+        progress.end(id("a"), StepState::Succeeded);
+        assert_eq!(progress.startable(), [id("c")]);
+    }
+
+    #[test]
     fn a_run_that_was_taken_over_goes_on_behind_what_had_ended() {
         let mut progress = diamond();
         for step in ["a", "b", "c"] {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::Artifact;
 use crate::id::StepId;
 
 /// Where a step of a run stands.
@@ -42,6 +43,12 @@ pub struct StepRecord {
     /// What it hands on besides a table.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub value: Value,
+    /// Where its value is kept, where that is too large for the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_at: Option<Artifact>,
+    /// Where its table is kept, for whoever goes on with the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_at: Option<Artifact>,
     /// Rows that it made or wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
@@ -57,6 +64,20 @@ pub struct StepRecord {
 }
 
 impl StepRecord {
+    /// What is stored of it: a value that is kept elsewhere only by reference.
+    pub fn stored(&self) -> Self {
+        Self {
+            value: match self.value_at {
+                Some(_) => Value::Null,
+                None => self.value.clone(),
+            },
+            value_at: self.value_at.clone(),
+            table_at: self.table_at.clone(),
+            error: self.error.clone(),
+            ..*self
+        }
+    }
+
     /// What expressions see of the step: `steps.<id>.rows` and so on.
     pub fn result(&self) -> Value {
         json!({
@@ -82,4 +103,13 @@ pub struct RunError {
     /// The step where it happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepId>,
+}
+
+/// What a run handed back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunOutput {
+    /// The JSON itself.
+    Json(String),
+    /// Where it is kept, where it is too large for the record of the run.
+    Kept(Artifact),
 }

@@ -6,6 +6,7 @@ use redis::{
     AsyncConnectionConfig, ErrorKind, RedisError, ServerErrorKind, aio::MultiplexedConnection,
 };
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use super::{
     Shared, Store, StoreError,
@@ -52,7 +53,7 @@ impl Store {
         let first = link(slot(keys::META));
         // Before anything is written to a server, it has to suit.
         let mut persistence = vec![check_server(&first, in_cluster).await?];
-        let count = partitions(&topology, &first, settings).await?;
+        let (count, service) = settled(&topology, &first, settings).await?;
         let partition = |tag: &String| {
             // One server is talked to over one connection, each server of a
             // cluster over those of its partitions.
@@ -75,6 +76,7 @@ impl Store {
                 timeout: settings.timeout,
                 in_cluster,
                 persistence: persistence.join("; elsewhere: "),
+                service,
                 partitions,
             }),
         })
@@ -97,13 +99,14 @@ impl Store {
     }
 }
 
-/// Writes down the layout of keys and the number of partitions at the first
-/// start, and refuses any other one after that.
-async fn partitions(
+/// Writes down the layout of keys, the number of partitions and the name of the
+/// service at the first start, and refuses any other layout and number after
+/// that.
+async fn settled(
     topology: &Topology,
     link: &Link,
     settings: &RedisSettings,
-) -> Result<u16, StoreError> {
+) -> Result<(u16, String), StoreError> {
     let asked = match settings.partitions {
         Some(asked) => asked,
         None if topology.is_cluster() => {
@@ -113,14 +116,17 @@ async fn partitions(
         None => 1,
     };
     let mut connection = link.own_connection().await?;
-    let (layout, partitions): (String, u16) = redis::pipe()
+    let (layout, partitions, service): (String, u16, String) = redis::pipe()
         .atomic()
         .hset_nx(keys::META, "layout", keys::LAYOUT_VERSION)
         .ignore()
         .hset_nx(keys::META, "partitions", asked.min(PARTITIONS_MAX))
         .ignore()
+        .hset_nx(keys::META, "service", Uuid::new_v4().to_string())
+        .ignore()
         .hget(keys::META, "layout")
         .hget(keys::META, "partitions")
+        .hget(keys::META, "service")
         .query_async(&mut connection)
         .await?;
     if layout != keys::LAYOUT_VERSION.to_string() {
@@ -134,7 +140,7 @@ async fn partitions(
             "redis has {partitions} partitions, for good: leave the setting out or make it so"
         )));
     }
-    Ok(partitions.clamp(1, PARTITIONS_MAX))
+    Ok((partitions.clamp(1, PARTITIONS_MAX), service))
 }
 
 /// Waits until a server has read its data.

@@ -13,13 +13,14 @@ use redis::{Value, from_redis_value};
 
 use super::{
     Store, StoreError,
+    artifacts::reference,
     connect::unexpected,
     partition::Partition,
     scripts::{Call, SCRIPTS},
 };
 use crate::{
     id::{ProcessId, RunId, StepId},
-    run::{RunError, RunState, StepRecord},
+    run::{RunError, RunOutput, RunState, StepRecord},
 };
 
 /// How many leases are renewed in one script, so that it stays short.
@@ -111,7 +112,7 @@ impl Store {
         step: &StepId,
         record: &StepRecord,
     ) -> Result<Checkpointed, StoreError> {
-        let record = serde_json::to_string(record).map_err(|_| {
+        let record = serde_json::to_string(&record.stored()).map_err(|_| {
             StoreError::corrupt(
                 self.of(lease.run).steps(lease.run),
                 "a record that can be stored",
@@ -229,7 +230,7 @@ impl Store {
         &self,
         lease: &Lease,
         state: RunState,
-        output: Option<&str>,
+        output: Option<&RunOutput>,
         error: Option<&RunError>,
         retention: Duration,
     ) -> Result<(), StoreError> {
@@ -241,15 +242,21 @@ impl Store {
             )
         })?;
         let partition = self.of(lease.run);
+        let (output, output_at) = match output {
+            None => (String::new(), String::new()),
+            Some(RunOutput::Json(json)) => (json.clone(), String::new()),
+            Some(RunOutput::Kept(artifact)) => (String::new(), reference(artifact)),
+        };
         let call = partition
             .call(&SCRIPTS.finish)
             .key(partition.run(lease.run))
             .argument(lease.run.to_string())
             .argument(lease.epoch.as_str())
             .argument(state.as_str())
-            .argument(output.unwrap_or_default())
+            .argument(output)
             .argument(error.unwrap_or_default())
-            .number(retention.as_millis() as u64);
+            .number(retention.as_millis() as u64)
+            .argument(output_at);
         fenced(call).await
     }
 

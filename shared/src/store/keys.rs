@@ -2,7 +2,7 @@
 //!
 //! | key | type | holds | lives |
 //! |---|---|---|---|
-//! | `ms:meta` | hash | version of this layout, number of partitions | always |
+//! | `ms:meta` | hash | version of this layout, number of partitions, name of the service | always |
 //! | `ms:{p}:queue:<tag>:<priority>` | stream | entries `run <run id>` of queued and running runs | each entry as long as its run |
 //! | `ms:{p}:queue:<tag>:alone` | stream | the same of runs to execute beside no other | likewise |
 //! | `ms:{p}:run:<run>` | hash | the run: the truth about it | retention from its end |

@@ -2,6 +2,7 @@
 //! the news that API processes wait for. No Redis type is seen outside.
 
 mod address;
+mod artifacts;
 mod connect;
 mod durability;
 mod error;
@@ -23,6 +24,7 @@ mod vault;
 
 use std::sync::Arc;
 
+pub use artifacts::Handed;
 pub use durability::{Durability, Durable};
 pub use error::StoreError;
 pub use fsck::Checkup;
@@ -51,6 +53,8 @@ struct Shared {
     in_cluster: bool,
     /// What the servers do to keep what they were given, in words.
     persistence: String,
+    /// What it is called where it shares a place with others.
+    service: String,
     partitions: Vec<Partition>,
 }
 
@@ -75,6 +79,12 @@ impl Store {
     /// What the servers do to keep what they were given, in words.
     pub fn persistence(&self) -> &str {
         &self.shared.persistence
+    }
+
+    /// The name of the service whose runs these are, drawn at its first start: for
+    /// what it keeps elsewhere, in places that it may share with others.
+    pub fn service(&self) -> &str {
+        &self.shared.service
     }
 
     /// Where a run is.

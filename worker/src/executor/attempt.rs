@@ -9,21 +9,21 @@ use futures::FutureExt;
 use millstream_shared::{
     flow::Step,
     run::{RunError, StepRecord, StepState},
+    store::Lease,
 };
 
 use serde_json::Value;
 
-use super::secrets;
+use super::{
+    kept::{self, Kept},
+    secrets,
+};
 use crate::{
     Shared,
     mask::Mask,
     steps::{self, StepContext, StepError, StepOutput},
     tables::TableError,
 };
-
-/// How large the value of a step may be, in bytes of JSON: it is kept in
-/// Redis. Rows belong into tables.
-const VALUE_BYTES_MAX: usize = 1024 * 1024;
 
 /// How deep the value of a step may nest, so that its record can be read again.
 const VALUE_DEPTH_MAX: usize = 64;
@@ -33,11 +33,19 @@ pub(super) struct Attempted {
     pub(super) number: u32,
     pub(super) started_at: u64,
     pub(super) result: Result<StepOutput, StepError>,
+    pub(super) kept: Kept,
 }
 
-/// Runs one attempt. What it came to holds no secret that the step knew.
-pub(super) async fn attempt(step: &Step, context: StepContext, shared: &Shared) -> Attempted {
+/// Runs one attempt. What it came to holds no secret that the step knew. Who
+/// holds the run by `keeping` keeps of it what later attempts of the run need.
+pub(super) async fn attempt(
+    step: &Step,
+    context: StepContext,
+    shared: &Shared,
+    keeping: Option<&Lease>,
+) -> Attempted {
     let number = context.attempt;
+    let cancelled = context.cancelled.clone();
     let mask = context.mask.clone();
     let started_at = now_ms();
     let execution = async {
@@ -58,10 +66,21 @@ pub(super) async fn attempt(step: &Step, context: StepContext, shared: &Shared) 
             }
         },
     };
+    let mut result = masked(result, &mask).and_then(within_limits);
+    let mut kept = Kept::default();
+    if let (Ok(output), Some(lease)) = (&result, keeping) {
+        let keeping = kept::keep(step, lease, number, output, shared);
+        let done = cancelled.run_until_cancelled(keeping).await;
+        match done.unwrap_or_else(|| Err(StepError::cancelled())) {
+            Ok(done) => kept = done,
+            Err(error) => result = Err(error),
+        }
+    }
     Attempted {
         number,
         started_at,
-        result: masked(result, &mask).and_then(within_limits),
+        result,
+        kept,
     }
 }
 
@@ -101,13 +120,7 @@ fn within_limits(output: StepOutput) -> Result<StepOutput, StepError> {
         let message = format!("the value of the step nests deeper than {VALUE_DEPTH_MAX} levels");
         return Err(StepError::permanent("value_too_deep", message));
     }
-    let bytes = output.value.to_string().len();
-    if bytes <= VALUE_BYTES_MAX {
-        return Ok(output);
-    }
-    let message =
-        format!("the value of the step has {bytes} bytes of JSON, {VALUE_BYTES_MAX} are allowed");
-    Err(StepError::permanent("value_too_large", message))
+    Ok(output)
 }
 
 impl Attempted {
@@ -134,6 +147,8 @@ impl Attempted {
             started_at: self.started_at,
             ended_at: now_ms(),
             value: output.map_or(Value::Null, |output| output.value.clone()),
+            value_at: self.kept.value.clone(),
+            table_at: self.kept.table.clone(),
             rows: output.and_then(|output| output.rows),
             rows_in: output.and_then(|output| output.rows_in),
             bytes: output.and_then(|output| output.bytes),
@@ -165,6 +180,8 @@ pub(super) fn without_attempt(step: &Step, failure: Option<StepError>) -> StepRe
         started_at: now,
         ended_at: now,
         value: Value::Null,
+        value_at: None,
+        table_at: None,
         rows: None,
         rows_in: None,
         bytes: None,

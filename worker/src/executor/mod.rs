@@ -3,6 +3,7 @@
 //! final state.
 
 mod attempt;
+mod kept;
 mod phase;
 mod scope;
 mod secrets;
@@ -11,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use millstream_shared::{
     flow::{Flow, expression},
-    run::{RunError, RunEvent, RunState},
+    run::{RunError, RunEvent, RunOutput, RunState},
     store::{Checkpoints, Claimed, StoreError},
 };
 use tokio::time::{Instant, sleep, timeout_at};
@@ -21,16 +22,13 @@ use crate::{Shared, lease::Hold};
 use phase::{Phase, Steps};
 use scope::RunScope;
 
-/// How large the output of a run may be, in bytes of JSON.
-const OUTPUT_BYTES_MAX: usize = 256 * 1024;
-
 /// How long to wait before something that Redis could not take is sent again.
 const STORE_PAUSE: Duration = Duration::from_millis(200);
 
 /// How a run ended, or why this worker has no more to do with it.
 enum Outcome {
     Succeeded {
-        output: Option<String>,
+        output: Option<RunOutput>,
     },
     Failed(RunError),
     Cancelled,
@@ -87,13 +85,19 @@ async fn run(shared: &Arc<Shared>, claimed: &Claimed, hold: &Hold) -> Outcome {
         }
         Err(error) => return failed("corrupt_flow", error.to_string()),
     };
-    let checkpoints = if claimed.resumed {
+    let mut checkpoints = if claimed.resumed {
         match patiently(|| shared.store.checkpoints(claimed.lease.run)).await {
             Ok(checkpoints) => checkpoints,
             Err(error) => return failed("corrupt_record", error.to_string()),
         }
     } else {
         Checkpoints::default()
+    };
+    let bringing = kept::bring_values(&mut checkpoints, shared);
+    let lost_values = match unless_given_up(shared, hold, bringing).await {
+        Ok(Ok(lost)) => lost,
+        Ok(Err(error)) => return failed(error.code(), error.to_string()),
+        Err(interrupted) => return interrupted,
     };
     let mut scope = RunScope::new(claimed, &checkpoints);
     let clock = Clock {
@@ -105,15 +109,17 @@ async fn run(shared: &Arc<Shared>, claimed: &Claimed, hold: &Hold) -> Outcome {
         hold,
         flow: &claimed.flow,
         checkpoints: &checkpoints,
+        lost_values: &lost_values,
         clock,
     };
 
     let deadline = deadline(&flow, claimed);
     let main = within(deadline, steps.run(&flow.steps, &mut scope)).await;
     let error = match main {
-        Phase::Done => match output(&flow, &scope) {
+        Phase::Done => match handed_back(shared, hold, &flow, &scope).await {
             Ok(output) => return Outcome::Succeeded { output },
-            Err(error) => error,
+            Err(Outcome::Failed(error)) => error,
+            Err(interrupted) => return interrupted,
         },
         Phase::Failed(error) => error,
         interrupted => return interrupted.into(),
@@ -204,22 +210,54 @@ fn deadline(flow: &Flow, claimed: &Claimed) -> Option<Instant> {
     Some(Instant::now() + timeout.saturating_sub(Duration::from_millis(used)))
 }
 
+/// What the run hands back, and where it is.
+async fn handed_back(
+    shared: &Shared,
+    hold: &Hold,
+    flow: &Flow,
+    scope: &RunScope,
+) -> Result<Option<RunOutput>, Outcome> {
+    let Some(json) = output(flow, scope, shared).map_err(Outcome::Failed)? else {
+        return Ok(None);
+    };
+    let keeping = kept::keep_output(json, &hold.lease, shared);
+    let kept = unless_given_up(shared, hold, keeping).await?;
+    kept.map(Some).map_err(|cause| {
+        let message = format!("the output cannot be kept: {cause}");
+        failed(cause.code(), message)
+    })
+}
+
 /// What the run hands back, as JSON.
-fn output(flow: &Flow, scope: &RunScope) -> Result<Option<String>, RunError> {
+fn output(flow: &Flow, scope: &RunScope, shared: &Shared) -> Result<Option<String>, RunError> {
     let Some(template) = &flow.output else {
         return Ok(None);
     };
-    let output = expression::render(template, &scope.for_output())
+    let (limit, setting) = kept::output_limit(shared);
+    let rendered = expression::render_up_to(template, &scope.for_output(), limit.addressable());
+    let output = rendered
         .map_err(|cause| error("expression", format!("the output has no value: {cause}")))?;
-    let output = output.to_string();
-    if output.len() > OUTPUT_BYTES_MAX {
-        let message = format!(
-            "the output has {} bytes of JSON, {OUTPUT_BYTES_MAX} are allowed",
-            output.len()
-        );
+    let output = output.map(|output| output.to_string());
+    let output = output.filter(|json| json.len() as u64 <= limit.bytes());
+    if output.is_none() {
+        let message = format!("the output has more than the {limit} of JSON that {setting} allows");
         return Err(error("output_too_large", message));
     }
-    Ok(Some(output))
+    Ok(output)
+}
+
+/// Waits for `work` as long as the run is to go on here.
+async fn unless_given_up<T>(
+    shared: &Shared,
+    hold: &Hold,
+    work: impl Future<Output = T>,
+) -> Result<T, Outcome> {
+    tokio::select! {
+        biased;
+        () = hold.signals.cancelled.cancelled() => Err(Outcome::Cancelled),
+        () = shared.grace_over.cancelled() => Err(Outcome::GivenBack { delay: Duration::ZERO }),
+        done = work => Ok(done),
+    }
 }
 
 /// Stores what came of the run, and says in a word what that was. Goes on
@@ -227,7 +265,7 @@ fn output(flow: &Flow, scope: &RunScope) -> Result<Option<String>, RunError> {
 /// it is lost the run is somebody else's.
 async fn settle(shared: &Shared, hold: &Hold, outcome: Outcome) -> &'static str {
     let retention = shared.config.retention;
-    let finish = async |event, output: Option<&str>, error: Option<&RunError>| {
+    let finish = async |event, output: Option<&RunOutput>, error: Option<&RunError>| {
         let state = RunState::Running.after(event);
         let state = state.expect("a running run can end in each of these ways");
         patiently(|| {
@@ -244,7 +282,7 @@ async fn settle(shared: &Shared, hold: &Hold, outcome: Outcome) -> &'static str 
         }
         Outcome::Succeeded { output } => (
             "succeeded",
-            finish(RunEvent::StepsDone, output.as_deref(), None).await,
+            finish(RunEvent::StepsDone, output.as_ref(), None).await,
         ),
         Outcome::Failed(error) => {
             tracing::warn!(

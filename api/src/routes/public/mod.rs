@@ -2,6 +2,7 @@
 //! defaults do not change.
 
 mod followed;
+pub(super) mod output;
 pub(super) mod start;
 mod start_body;
 mod start_options;

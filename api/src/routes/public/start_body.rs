@@ -203,6 +203,7 @@ mod tests {
             retry: None,
             timeout: None,
             on_error: OnError::Fail,
+            keep: None,
             args: args.collect(),
             kind: StepKind::Set(IndexMap::new()),
         }

@@ -55,6 +55,11 @@ pub(crate) struct StepDocument {
     /// Arguments with defaults, which a start may override: `{{ args.name }}`.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     args: IndexMap<String, Value>,
+    /// Whether its table is kept in the artifact store, so that a run that goes on
+    /// after a crash has it as it was: `true` for `command` and for `http` with
+    /// a method that changes something, `false` for the others, unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keep: Option<bool>,
     /// Makes values out of templates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     set: Option<IndexMap<String, Value>>,
@@ -124,6 +129,7 @@ impl TryFrom<StepDocument> for Step {
             timeout: document.timeout,
             on_error: document.on_error,
             args: document.args,
+            keep: document.keep,
             kind,
         })
     }
@@ -149,6 +155,7 @@ impl From<Step> for StepDocument {
             timeout: step.timeout,
             on_error: step.on_error,
             args: step.args,
+            keep: step.keep,
             ..Self::default()
         };
         match step.kind {

@@ -15,7 +15,7 @@ use crate::flow::inputs::moment;
 
 /// A value as JSON text.
 pub(super) fn tojson(value: &JinjaValue) -> Result<String, Error> {
-    let mut room = OUTPUT_BYTES_MAX;
+    let mut room = super::Room::of(OUTPUT_BYTES_MAX);
     json::from_jinja(value, &mut room)
         .map(|value| value.to_string())
         .map_err(|cause| Error::new(ErrorKind::BadSerialization, cause))

@@ -3,6 +3,8 @@
 use minijinja::value::{Value as JinjaValue, ValueKind};
 use serde_json::{Map, Number, Value};
 
+use super::Room;
+
 /// How deep a value may nest.
 const DEPTH_MAX: usize = 100;
 
@@ -11,11 +13,11 @@ const ITEM_BYTES: usize = 2;
 
 /// `value` as JSON. What it takes is subtracted from `room`, in bytes: a small
 /// expression such as `[[0] * 1000] * 1000` can stand for a very large value.
-pub(super) fn from_jinja(value: &JinjaValue, room: &mut usize) -> Result<Value, String> {
+pub(super) fn from_jinja(value: &JinjaValue, room: &mut Room) -> Result<Value, String> {
     convert(value, room, DEPTH_MAX)
 }
 
-fn convert(value: &JinjaValue, room: &mut usize, depth: usize) -> Result<Value, String> {
+fn convert(value: &JinjaValue, room: &mut Room, depth: usize) -> Result<Value, String> {
     let Some(depth) = depth.checked_sub(1) else {
         return Err(format!("the value nests more than {DEPTH_MAX} deep"));
     };
@@ -67,9 +69,8 @@ fn number(value: &JinjaValue) -> Result<Number, String> {
         .map_err(|_| format!("the number {value} does not fit into 64 bits"))
 }
 
-fn take(room: &mut usize, bytes: usize) -> Result<(), String> {
-    *room = room
-        .checked_sub(bytes)
-        .ok_or_else(|| format!("the result has more than {} bytes", super::OUTPUT_BYTES_MAX))?;
+fn take(room: &mut Room, bytes: usize) -> Result<(), String> {
+    let left = room.left.checked_sub(bytes);
+    room.left = left.ok_or_else(|| room.used_up())?;
     Ok(())
 }

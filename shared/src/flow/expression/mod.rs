@@ -74,14 +74,28 @@ impl fmt::Debug for Scope {
 /// that is one expression becomes the value itself, with its type. The names of
 /// members are never templates.
 pub fn render(template: &Value, scope: &Scope) -> Result<Value, ExpressionError> {
-    let mut room = OUTPUT_BYTES_MAX;
+    let mut room = Room::of(OUTPUT_BYTES_MAX);
     render_within(template, scope, &mut room)
+}
+
+/// The same with room for about so many bytes of JSON; nothing where that is not
+/// enough.
+pub fn render_up_to(
+    template: &Value,
+    scope: &Scope,
+    bytes_max: usize,
+) -> Result<Option<Value>, ExpressionError> {
+    let mut room = Room::of(bytes_max);
+    match render_within(template, scope, &mut room) {
+        Err(_) if room.is_used_up => Ok(None),
+        rendered => rendered.map(Some),
+    }
 }
 
 fn render_within(
     template: &Value,
     scope: &Scope,
-    room: &mut usize,
+    room: &mut Room,
 ) -> Result<Value, ExpressionError> {
     match template {
         Value::String(text) => render_value(text, scope, room),
@@ -99,7 +113,7 @@ fn render_within(
 
 /// `template` with every `{{ … }}` replaced, as text.
 pub fn render_text(template: &str, scope: &Scope) -> Result<String, ExpressionError> {
-    let mut room = OUTPUT_BYTES_MAX;
+    let mut room = Room::of(OUTPUT_BYTES_MAX);
     render_text_within(template, scope, &mut room)
 }
 
@@ -122,7 +136,7 @@ pub fn is_template(text: &str) -> bool {
     ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
 }
 
-fn render_value(text: &str, scope: &Scope, room: &mut usize) -> Result<Value, ExpressionError> {
+fn render_value(text: &str, scope: &Scope, room: &mut Room) -> Result<Value, ExpressionError> {
     check_size(text, false)?;
     // What is not an expression by itself, such as `a }} and {{ b`, does not compile.
     let sole = sole_expression(text)
@@ -145,7 +159,7 @@ fn render_value(text: &str, scope: &Scope, room: &mut usize) -> Result<Value, Ex
 fn render_text_within(
     text: &str,
     scope: &Scope,
-    room: &mut usize,
+    room: &mut Room,
 ) -> Result<String, ExpressionError> {
     check_size(text, false)?;
     let mut written = Bounded {
@@ -155,13 +169,13 @@ fn render_text_within(
     if is_template(text) {
         let fail = |error| ExpressionError::new(text, &error);
         let template = ENVIRONMENT.template_from_str(text).map_err(fail)?;
-        template
-            .render_captured_to(scope.0.clone(), &mut written)
-            .map_err(fail)?;
+        let rendered = template.render_captured_to(scope.0.clone(), &mut written);
+        room.is_used_up |= written.room.is_used_up;
+        rendered.map_err(fail)?;
     } else {
         written.bytes = text.into();
     }
-    *room = room.saturating_sub(written.bytes.len());
+    room.left = room.left.saturating_sub(written.bytes.len());
     String::from_utf8(written.bytes)
         .map_err(|_| ExpressionError::because(text, "the result is not a text"))
 }
@@ -245,17 +259,42 @@ fn format(
     }
 }
 
+/// How much a rendering may still make, in bytes.
+#[derive(Clone, Copy)]
+struct Room {
+    left: usize,
+    /// What there was at first.
+    all: usize,
+    /// Whether something did not fit.
+    is_used_up: bool,
+}
+
+impl Room {
+    fn of(bytes: usize) -> Self {
+        Self {
+            left: bytes,
+            all: bytes,
+            is_used_up: false,
+        }
+    }
+
+    /// Notes that something does not fit, and says so.
+    fn used_up(&mut self) -> String {
+        self.is_used_up = true;
+        format!("the result has more than {} bytes", self.all)
+    }
+}
+
 /// Where a rendering goes: it refuses more than it has room for.
 struct Bounded {
     bytes: Vec<u8>,
-    room: usize,
+    room: Room,
 }
 
 impl io::Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + bytes.len() > self.room {
-            let message = format!("the result has more than {OUTPUT_BYTES_MAX} bytes");
-            return Err(io::Error::other(message));
+        if self.bytes.len() + bytes.len() > self.room.left {
+            return Err(io::Error::other(self.room.used_up()));
         }
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -483,6 +522,22 @@ mod tests {
             // Without optimisation it is some ten times as slow as it will be.
             assert!(took.as_secs() < 10, "{bomb}: {took:?} for {error}");
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_into_the_room_that_is_given_is_told_from_an_error() {
+        let room = |template: &str| render_up_to(&json!([template]), &scope(), 100);
+        assert_eq!(room("{{ 'x' * 90 }}"), Ok(Some(json!(["x".repeat(90)]))));
+        for large in ["{{ 'x' * 200 }}", "a {{ 'x' * 200 }}", "{{ [1] * 60 }}"] {
+            assert_eq!(room(large), Ok(None), "{large}");
+        }
+        assert!(room("{{ 1 / 0 }}").is_err());
+        // A step has room of its own, and says how much.
+        let error = render(&json!("{{ [0] * 3000000 }}"), &scope()).unwrap_err();
+        assert!(
+            error.to_string().contains("more than 4194304 bytes"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -330,6 +330,25 @@ steps:
     }
 
     #[test]
+    fn only_a_table_can_be_kept() {
+        let text = "\
+id: f
+steps:
+  - { id: raw, keep: true, read: { path: x.csv } }
+  - { id: told, keep: false, command: { program: x } }
+  - { id: values, keep: true, set: { x: 1 } }
+  - { id: out, keep: false, write: { path: y.csv, from: raw } }
+";
+        assert_problems(
+            text,
+            &[
+                "5:25 steps[2].keep: has no meaning here: this kind of step makes no table",
+                "6:22 steps[3].keep: has no meaning here: this kind of step makes no table",
+            ],
+        );
+    }
+
+    #[test]
     fn what_runs_after_a_failure_names_only_what_can_have_run() {
         let text = "\
 id: f

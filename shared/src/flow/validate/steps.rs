@@ -28,6 +28,10 @@ pub(super) fn check(step: &Step, path: &Path, findings: &mut Vec<Finding>) {
     for (name, value) in &step.args {
         check_argument(name, value, &path.member("args").member(name), findings);
     }
+    if step.keep.is_some() && makes_no_table(&step.kind) {
+        let message = "has no meaning here: this kind of step makes no table";
+        findings.push(Finding::new(path.member("keep"), message));
+    }
     match &step.kind {
         StepKind::Set(values) if values.is_empty() => {
             let message = "must have at least one value";
@@ -47,6 +51,22 @@ pub(super) fn check(step: &Step, path: &Path, findings: &mut Vec<Finding>) {
         }
         StepKind::Write(write) => files::check_write(write, &path.member("write"), findings),
         StepKind::Check(check) => rules::check(check, &path.member("check"), findings),
+    }
+}
+
+/// Whether no step of this kind ever hands a table on.
+fn makes_no_table(kind: &StepKind) -> bool {
+    match kind {
+        StepKind::Set(_)
+        | StepKind::Load(_)
+        | StepKind::Execute(_)
+        | StepKind::Write(_)
+        | StepKind::Check(_) => true,
+        StepKind::Http(_)
+        | StepKind::Command(_)
+        | StepKind::Read(_)
+        | StepKind::Query(_)
+        | StepKind::Sql(_) => false,
     }
 }
 

@@ -7,6 +7,7 @@
 -- ARGV[6]  output, JSON, or ''
 -- ARGV[7]  error, JSON, or ''
 -- ARGV[8]  how long the record is kept, ms
+-- ARGV[9]  where the output is kept that is too large for the record, JSON, or ''
 --
 -- Returns 1, or 0 if the run is not the caller's (nothing is changed then).
 -- The same call again, after an answer that got lost, returns 1 too.
@@ -18,6 +19,7 @@ if h[2] ~= 'running' then return 0 end
 
 drop(stream_key(h[4]), h[3])
 if ARGV[6] ~= '' then redis.call('HSET', run, 'output', ARGV[6]) end
+if ARGV[9] ~= '' then redis.call('HSET', run, 'output_at', ARGV[9]) end
 if ARGV[7] ~= '' then redis.call('HSET', run, 'error', ARGV[7]) end
 settle(id, ARGV[5], h[7] or '', h[6], h[5], ARGV[8])
 return 1

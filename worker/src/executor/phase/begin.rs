@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use millstream_shared::{
-    flow::{Step, StepKind, expression, step::OnCrash},
+    flow::{Step, expression},
     id::StepId,
     run::{StepRecord, StepState},
     store::StoreError,
@@ -16,7 +16,7 @@ use super::{
         attempt::{self, without_attempt},
         patiently,
     },
-    Carrying,
+    Came, Carrying,
 };
 use crate::{
     mask::Mask,
@@ -31,6 +31,14 @@ impl Carrying<'_> {
             let startable = self.progress.startable();
             let mut ended = false;
             for id in startable {
+                if self.failure.is_some() {
+                    return Ok(());
+                }
+                let step = self.steps[&id];
+                if let Some(artifact) = self.bringing.get(&id).cloned() {
+                    self.bring(step, artifact);
+                    continue;
+                }
                 if self
                     .waiting
                     .get(&id)
@@ -47,7 +55,6 @@ impl Carrying<'_> {
                     continue;
                 }
                 self.waiting.remove(&id);
-                let step = self.steps[&id];
                 if self.restoring.contains(&id) {
                     self.restore(step);
                 } else if self.handles.get(&id).is_some_and(|of| !self.has_failed(of)) {
@@ -64,21 +71,6 @@ impl Carrying<'_> {
             if !ended || self.failure.is_some() {
                 return Ok(());
             }
-        }
-    }
-
-    /// Executes a step again for its table, unless that must not be done.
-    fn restore(&mut self, step: &Step) {
-        match &step.kind {
-            StepKind::Command(command) if command.on_crash == OnCrash::Hold => {
-                let message = format!(
-                    "the table of the step `{}` was lost with a worker, and the step is declared \
-                     to be held then",
-                    step.id
-                );
-                self.fail_with("held", message);
-            }
-            _ => self.start(step),
         }
     }
 
@@ -110,29 +102,48 @@ impl Carrying<'_> {
                 }
             },
         }
-        let missing = takes
-            .iter()
-            .find(|table| !self.feeds.contains_key(*table))?;
-        let message = format!("the step `{missing}` has made no table");
-        Some(without_attempt(
-            step,
-            Some(StepError::permanent("no_table", message)),
-        ))
+        let failed = |code, message| {
+            let error = StepError::permanent(code, message);
+            Some(without_attempt(step, Some(error)))
+        };
+        let is_there = |table: &&StepId| self.feeds.contains_key(*table);
+        if let Some(missing) = takes.iter().find(|table| !is_there(table)) {
+            let message = format!("the step `{missing}` has made no table");
+            return failed("no_table", message);
+        }
+        if step.keep == Some(true) && self.around.shared.artifacts.is_none() {
+            let message = "the step says `keep: true`, and this worker was started without \
+                           MILLSTREAM_ARTIFACTS, where it would keep its table";
+            return failed("no_artifact_store", message.to_owned());
+        }
+        None
+    }
+
+    /// Executes a step that had ended once more, for what it handed on, unless it
+    /// must not be executed twice.
+    fn restore(&mut self, step: &Step) {
+        if step.is_held_on_crash() {
+            let id = &step.id;
+            let message = format!(
+                "what the step `{id}` handed on is lost, and it is declared to be held then"
+            );
+            self.fail_with("held", message);
+        } else {
+            self.start(step);
+        }
     }
 
     /// Starts the next attempt of a step, or ends the step where it is declared
     /// to be held and a lost worker had begun the attempt. Says whether it
     /// started.
     async fn begin(&mut self, step: &Step) -> Result<bool, StoreError> {
-        let held = match &step.kind {
-            StepKind::Command(command) if command.on_crash == OnCrash::Hold => {
-                let lease = &self.around.hold.lease;
-                let store = &self.around.shared.store;
-                let attempt = self.attempts.get(&step.id).copied().unwrap_or(0) + 1;
-                !patiently(|| store.mark_started(lease, &step.id, attempt)).await?
-            }
-            _ => false,
-        };
+        let mut held = false;
+        if step.is_held_on_crash() {
+            let lease = &self.around.hold.lease;
+            let store = &self.around.shared.store;
+            let attempt = self.attempts.get(&step.id).copied().unwrap_or(0) + 1;
+            held = !patiently(|| store.mark_started(lease, &step.id, attempt)).await?;
+        }
         if held {
             let message =
                 "a worker was lost while it executed the step, which is declared to be held then";
@@ -169,9 +180,12 @@ impl Carrying<'_> {
         tracing::debug!(step = %step.id, attempt, "step starts");
         let step = step.clone();
         let shared = Arc::clone(self.around.shared);
+        // What is made again cannot be referred to: the record is written already.
+        let keeping = !self.restoring.contains(&step.id);
+        let keeping = keeping.then(|| self.around.hold.lease.clone());
         self.tasks.spawn(async move {
-            let attempted = attempt::attempt(&step, context, &shared).await;
-            (step.id, attempted)
+            let attempted = attempt::attempt(&step, context, &shared, keeping.as_ref()).await;
+            (step.id, Came::Attempted(attempted))
         });
     }
 }

@@ -50,10 +50,15 @@ impl Carrying<'_> {
             self.feeds.insert(id.clone(), Feed::Table(table));
         }
         match &record.error {
-            None if restoring => self.progress.end(id, StepState::Succeeded),
+            None if restoring => {
+                if self.around.lost_values.contains(&id) {
+                    self.scope.end(&id, &record);
+                }
+                self.progress.end(id, StepState::Succeeded);
+            }
             Some(error) if restoring => {
                 let message = format!(
-                    "its rows had to be made again, since a worker or the attempt of another step was lost: {}",
+                    "what step `{id}` handed on had to be made again, since a worker or the attempt of another step was lost: {}",
                     error.message
                 );
                 self.fail_with(&error.code, message);
@@ -104,7 +109,8 @@ impl Carrying<'_> {
                 self.around.hold.signals.cancelled.cancel();
                 record
             }
-            Checkpointed::Already(earlier) => serde_json::from_str(&earlier).unwrap_or(record),
+            // An answer that was lost: nobody else can store one under this lease.
+            Checkpointed::Already(_) => record,
         };
         self.around.hold.made_progress();
         self.end(step, record);

@@ -3,6 +3,7 @@
 mod begin;
 mod end;
 mod flows;
+mod resume;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -15,7 +16,7 @@ use millstream_shared::{
     flow::{Step, graph, step::OnError, streams},
     id::{FlowId, StepId},
     run::{
-        RunError, StepRecord, StepState,
+        Artifact, RunError, StepRecord, StepState,
         progress::{Progress, waits_for},
     },
     store::{Checkpoints, StoreError},
@@ -27,8 +28,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Clock, attempt::Attempted, scope::RunScope};
-use crate::{Shared, lease::Hold, steps::Offered, tables::Feed};
+use super::{Clock, attempt::Attempted, kept::KeepError, scope::RunScope};
+use crate::{
+    Shared,
+    lease::Hold,
+    steps::Offered,
+    tables::{Feed, Table},
+};
 
 /// A run that has nothing to do for longer than this before a step is tried
 /// again is given back: a pause holds no slot.
@@ -54,6 +60,8 @@ pub(super) struct Steps<'r> {
     pub(super) hold: &'r Hold,
     pub(super) flow: &'r FlowId,
     pub(super) checkpoints: &'r Checkpoints,
+    /// Steps that had ended, and whose values are lost.
+    pub(super) lost_values: &'r BTreeSet<StepId>,
     pub(super) clock: Clock,
 }
 
@@ -62,6 +70,14 @@ impl Steps<'_> {
     pub(super) async fn run(&self, steps: &[Step], scope: &mut RunScope) -> Phase {
         Carrying::new(self, steps, scope).carry_through().await
     }
+}
+
+/// What came of something that was under way.
+enum Came {
+    /// An attempt of a step.
+    Attempted(Attempted),
+    /// The table of a step that had ended, out of the artifact store.
+    Brought(Result<Table, KeepError>),
 }
 
 /// Steps on their way.
@@ -85,11 +101,14 @@ struct Carrying<'r> {
     offered: mpsc::UnboundedReceiver<Offered>,
     /// For each step that is being executed, what makes it stop.
     stops: HashMap<StepId, CancellationToken>,
-    /// Steps that had ended, and are executed again for their tables only:
-    /// those were in the memory of a worker that was lost.
+    /// Steps that had ended, and are executed again for what they handed on only:
+    /// it was in the memory of a worker that was lost, or kept and is lost.
     restoring: HashSet<StepId>,
+    /// Steps that had ended, and whose tables are brought back from where they
+    /// are kept.
+    bringing: HashMap<StepId, Artifact>,
     attempts: HashMap<StepId, u32>,
-    tasks: JoinSet<(StepId, Attempted)>,
+    tasks: JoinSet<(StepId, Came)>,
     /// Steps to try again, and when.
     waiting: HashMap<StepId, Instant>,
     /// Cancelled when the steps that run should give up.
@@ -124,6 +143,7 @@ impl<'r> Carrying<'r> {
             offered,
             stops: HashMap::new(),
             restoring: HashSet::new(),
+            bringing: HashMap::new(),
             attempts: HashMap::new(),
             tasks: JoinSet::new(),
             waiting: HashMap::new(),
@@ -136,45 +156,6 @@ impl<'r> Carrying<'r> {
         };
         carrying.resume();
         carrying
-    }
-
-    /// Takes over what had ended before.
-    fn resume(&mut self) {
-        let ended = &self.around.checkpoints.ended;
-        let succeeded = |step: &StepId| {
-            ended
-                .get(step)
-                .is_some_and(|record| record.state == StepState::Succeeded)
-        };
-        let mut wanted: Vec<&StepId> = self
-            .steps
-            .keys()
-            .filter(|step| !ended.contains_key(*step))
-            .collect();
-        while let Some(step) = wanted.pop() {
-            for table in &self.takes[step] {
-                if succeeded(table) && self.restoring.insert(table.clone()) {
-                    wanted.push(table);
-                }
-            }
-        }
-        for (id, failed) in &self.around.checkpoints.attempts {
-            let on_its_way = self.steps.contains_key(id) && !ended.contains_key(id);
-            if on_its_way {
-                self.attempts.insert(id.clone(), failed.number);
-                let next_at = self.around.clock.at(failed.next_at);
-                self.waiting.insert(id.clone(), next_at);
-            }
-        }
-        for (id, step) in &self.steps {
-            let Some(record) = ended.get(id).filter(|_| !self.restoring.contains(id)) else {
-                continue;
-            };
-            self.progress.end(id.clone(), record.state);
-            if self.failure.is_none() {
-                self.failure = fatal(step, record);
-            }
-        }
     }
 
     async fn carry_through(mut self) -> Phase {
@@ -207,7 +188,11 @@ impl<'r> Carrying<'r> {
                     Ok(())
                 }
                 Some(joined) = self.tasks.join_next() => match joined {
-                    Ok((step, attempted)) => self.note(step, attempted).await,
+                    Ok((step, Came::Attempted(attempted))) => self.note(step, attempted).await,
+                    Ok((step, Came::Brought(table))) => {
+                        self.note_brought(step, table);
+                        Ok(())
+                    }
                     Err(panic) => {
                         self.fail_with("panic", panic.to_string());
                         Ok(())
