@@ -35,8 +35,13 @@ struct Cli {
     command: Command,
 }
 
+fn main() -> ExitCode {
+    // The worker of `millstream up` starts commands through this program.
+    millstream_worker::supervise_if_told().unwrap_or_else(obey)
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn obey() -> ExitCode {
     let ended = match Cli::try_parse() {
         Ok(cli) => run(cli).await,
         Err(told) if failure::is_help(&told) => told.exit(),

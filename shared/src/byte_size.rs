@@ -2,8 +2,16 @@
 
 use std::{fmt, str::FromStr};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// A number of bytes, written `512MiB`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+#[schemars(extend("examples" = ["64KiB", "512MiB", "1GiB"]))]
 pub struct ByteSize(u64);
 
 impl ByteSize {
@@ -46,6 +54,24 @@ impl FromStr for ByteSize {
     }
 }
 
+impl TryFrom<String> for ByteSize {
+    type Error = InvalidByteSize;
+
+    fn try_from(text: String) -> Result<Self, InvalidByteSize> {
+        text.parse()
+    }
+}
+
+impl From<ByteSize> for String {
+    fn from(size: ByteSize) -> Self {
+        match size.0 {
+            // `bytes` is for people; a number alone is read again.
+            bytes if !bytes.is_multiple_of(1 << 10) => bytes.to_string(),
+            _ => size.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (unit, shift) in Self::UNITS {
@@ -75,6 +101,16 @@ mod tests {
         for text in ["", "0", "MiB", "-1", "1.5GiB", "1GB", "99999999999TiB"] {
             assert_eq!(text.parse::<ByteSize>(), Err(InvalidByteSize), "{text}");
         }
+    }
+
+    #[test]
+    fn a_size_in_a_document_is_read_as_it_was_written() {
+        for text in ["4097", "2 KiB", "3 GiB"] {
+            let size: ByteSize = serde_json::from_value(text.into()).unwrap();
+            assert_eq!(serde_json::to_value(size).unwrap(), text);
+        }
+        let number = serde_json::from_value::<ByteSize>(4097.into());
+        assert!(number.is_err(), "sizes are texts, as lengths of time are");
     }
 
     #[test]

@@ -182,10 +182,9 @@ async fn a_run_that_kills_its_workers_is_set_aside() {
     })
     .await;
     let admin = service.admin();
-    // The parent of a command is its worker.
-    admin
-        .publish(&shell("deadly", &[("kill", "kill -KILL $PPID; sleep 60")]))
-        .await;
+    // The parent of a command is its supervisor, whose parent is the worker.
+    let deadly = "kill -KILL $(cut -d ' ' -f 4 /proc/$PPID/stat); sleep 60";
+    admin.publish(&shell("deadly", &[("kill", deadly)])).await;
     admin.publish(&quick("hello")).await;
     assert_eq!(admin.run("deadly").await, "Failed");
     let mut workers = service.workers;

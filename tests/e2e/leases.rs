@@ -143,6 +143,40 @@ fn gate_file(service: &Service) -> String {
     service.folder().join("failed-once").display().to_string()
 }
 
+/// A table that a held command had made is gone with its worker, and is not
+/// made again blindly.
+#[tokio::test]
+async fn the_table_of_a_command_that_is_to_be_held_is_not_made_again() {
+    let mut service = Service::start(Setup::default()).await;
+    let admin = service.admin();
+    let gate = service.gate("gate");
+    let made = service.folder().join("made");
+    let script = format!("echo x >> '{}'; echo a; echo 1", made.display());
+    let flow = json!({ "id": "held", "steps": [
+        { "id": "pay", "command": { "program": "sh", "args": ["-c", script], "on_crash": "hold",
+            "tables": { "out": { "format": "csv", "via": "stdout" } } } },
+        { "id": "wait", "needs": ["pay"],
+          "command": { "program": "sh", "args": ["-c", gate.script()] } },
+        { "id": "keep", "needs": ["wait"], "write": { "from": "pay", "path": "paid.csv" } },
+    ] });
+    admin.publish_json(&flow).await;
+    let run = admin.start("held").await;
+    gate.reached_by(1).await;
+    service.add_worker().await;
+    service.workers[0].kill();
+    assert_eq!(admin.end("held", &run).await, "Failed");
+    let error = service.run_error(&run).await;
+    assert_eq!(error["code"], "held", "{error}");
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains("the table of the step `pay`"),
+        "{error}"
+    );
+    assert_eq!(fs::read_to_string(made).unwrap(), "x\n");
+}
+
 /// A command that must not be repeated blindly fails its run instead.
 #[tokio::test]
 async fn a_command_that_is_to_be_held_is_not_repeated() {

@@ -54,7 +54,8 @@ impl Asked {
 /// What a service answers.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    status: u16,
+    /// Nothing is answered where there is none.
+    status: Option<u16>,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
 }
@@ -63,9 +64,17 @@ impl Reply {
     /// An answer of a status with a body.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self {
-            status,
+            status: Some(status),
             headers: Vec::new(),
             body: body.into(),
+        }
+    }
+
+    /// No answer, for as long as the caller waits for one.
+    pub fn never() -> Self {
+        Self {
+            status: None,
+            ..Self::new(200, "")
         }
     }
 
@@ -169,7 +178,10 @@ async fn read(stream: &mut TcpStream) -> Option<Asked> {
 }
 
 async fn write(stream: &mut TcpStream, reply: &Reply) -> std::io::Result<()> {
-    let mut head = format!("HTTP/1.1 {} Status\r\nconnection: close\r\n", reply.status);
+    let Some(status) = reply.status else {
+        return stream.read(&mut [0; 1]).await.map(drop);
+    };
+    let mut head = format!("HTTP/1.1 {status} Status\r\nconnection: close\r\n");
     for (name, value) in &reply.headers {
         head += &format!("{name}: {value}\r\n");
     }

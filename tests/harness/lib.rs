@@ -11,6 +11,7 @@ mod gate;
 mod http_server;
 mod process;
 mod proxy;
+mod random;
 mod redis_group;
 mod redis_node;
 mod redis_server;
@@ -19,11 +20,14 @@ mod stores;
 mod waiting;
 
 pub use client::{Answer, Client};
-pub use databases::{Database, PrivateMariadb, PrivatePostgres, SqliteFile};
+pub use databases::{
+    Authority, Database, PrivateMariadb, PrivatePostgres, ServerCertificate, SqliteFile,
+};
 pub use gate::Gate;
 pub use http_server::{Asked, HttpServer, Reply};
 pub use process::{Process, built_program};
 pub use proxy::{Passage, Proxy};
+pub use random::Random;
 pub use redis_group::{RedisCluster, WatchedRedis};
 pub use redis_node::{RedisNode, free_port};
 pub use redis_server::{PrivateRedis, RedisSetup, redis_servers};

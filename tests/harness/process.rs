@@ -40,9 +40,26 @@ impl Process {
         arguments: &[&str],
         settings: &[(&str, String)],
     ) -> Self {
+        Self::launch(&[], program, name, folder, arguments, settings)
+    }
+
+    /// The same by another program, which turns into the one that is meant.
+    ///
+    /// # Panics
+    /// Panics where the program has not been built.
+    pub fn launch(
+        launcher: &[&str],
+        program: &str,
+        name: &str,
+        folder: &Path,
+        arguments: &[&str],
+        settings: &[(&str, String)],
+    ) -> Self {
         let path = built_program(program);
         let log = folder.join(format!("{name}.log"));
-        let mut command = Command::new(&path);
+        let mut words = launcher.iter().map(Path::new).chain([&*path]);
+        let mut command = Command::new(words.next().expect("the program is one"));
+        command.args(words);
         for (variable, _) in std::env::vars_os() {
             if variable.to_string_lossy().starts_with("MILLSTREAM_") {
                 command.env_remove(variable);

@@ -25,6 +25,8 @@ pub struct Setup {
     pub api: &'static [(&'static str, &'static str)],
     /// Further settings of every worker.
     pub worker: &'static [(&'static str, &'static str)],
+    /// What starts every worker, such as `env` with its arguments.
+    pub launcher: &'static [&'static str],
     /// How its Redis differs from the usual one.
     pub redis: RedisSetup,
 }
@@ -36,6 +38,7 @@ impl Default for Setup {
             workers: 1,
             api: &[],
             worker: &[],
+            launcher: &[],
             redis: RedisSetup::default(),
         }
     }
@@ -179,7 +182,9 @@ impl<R: Redis> Service<R> {
         ));
         settings.extend_from_slice(other);
         let folder = self.folder.path();
-        let mut process = Process::start("millstream-worker", &name, folder, &[], &settings);
+        let launcher = self.setup.launcher;
+        let mut process =
+            Process::launch(launcher, "millstream-worker", &name, folder, &[], &settings);
         let ops_address = process.address(true).await;
         self.workers.push(Worker {
             process,

@@ -9,7 +9,6 @@ mod fsck;
 mod interference;
 mod operations;
 mod owner;
-mod random;
 mod trouble;
 mod vault;
 mod world;
@@ -19,10 +18,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use harness::{PrivateRedis, RedisSetup, redis_servers, setting};
+use harness::{PrivateRedis, Random, RedisSetup, redis_servers, setting};
 use millstream_shared::{process::RedisSettings, store::Store};
 
-use random::Random;
 use world::World;
 
 /// Operations in one round.

@@ -12,7 +12,7 @@ use millstream_shared::{
 use redis::aio::MultiplexedConnection;
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::random::Random;
+use harness::Random;
 
 pub(crate) const WORKERS: usize = 3;
 

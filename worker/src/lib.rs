@@ -40,6 +40,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
+pub use steps::supervise_if_told;
 pub use tables::TableSettings;
 
 use flows::Flows;

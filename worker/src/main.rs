@@ -3,10 +3,14 @@
 use std::process::ExitCode;
 
 use millstream_shared::process::{run_program, stop_signal};
-use millstream_worker::{Config, Worker};
+use millstream_worker::{Config, Worker, supervise_if_told};
+
+fn main() -> ExitCode {
+    supervise_if_told().unwrap_or_else(work)
+}
 
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn work() -> ExitCode {
     run_program(
         |config: &Config| &config.log,
         async |config| {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use serde_saphyr::Location;
 
-use super::{Access, Connection, http};
+use super::{Access, Connection, check_secret, http};
 
 /// The members that nobody is ever shown.
 const SECRET_MEMBERS: &[&str] = &[
@@ -105,6 +105,13 @@ impl Connection {
         let connection: Self = serde_json::from_value(document.clone())
             .map_err(|error| refused(members, &error.to_string(), kinds))?;
         connection.check()?;
+        // What cannot be masked in messages of databases and services is
+        // refused, as it is for secrets.
+        for name in SECRET_MEMBERS {
+            if let Some(value) = members.get(*name).and_then(Value::as_str) {
+                check_secret(value).map_err(|told| InvalidConnection::new(name, told))?;
+            }
+        }
         Ok(connection)
     }
 
@@ -299,6 +306,17 @@ mod tests {
         assert_eq!(connection.secret_values(), ["canary"]);
         let stored = serde_json::to_value(&connection).unwrap();
         assert_eq!(Connection::parse(&stored).unwrap(), connection);
+    }
+
+    #[test]
+    fn a_password_that_could_not_be_masked_is_refused() {
+        for password in ["", "abc", "  a  "] {
+            let mut document = postgres();
+            document["password"] = password.into();
+            let (member, message) = wrong(document);
+            assert_eq!(member, "password");
+            assert!(message.contains("at least 4 characters"), "{message}");
+        }
     }
 
     #[test]

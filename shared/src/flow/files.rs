@@ -128,6 +128,9 @@ pub enum Format {
     Parquet,
     /// Arrow's own file format (IPC, also called Feather), with exact types.
     Arrow,
+    /// Arrow's stream format, which can be read while it is written.
+    #[serde(rename = "arrow-stream")]
+    ArrowStream,
     /// A workbook: `.xlsx`, and for reading also `.xls` and `.ods`.
     Excel,
 }
@@ -142,7 +145,7 @@ impl Format {
     /// Whether its files hold texts that stand for values, rather than values
     /// with types of their own.
     pub fn has_texts(self) -> bool {
-        !matches!(self, Self::Parquet | Self::Arrow)
+        !self.is_typed()
     }
 
     /// The ending of its files, without the dot.
@@ -153,13 +156,14 @@ impl Format {
             Self::Ndjson => "ndjson",
             Self::Parquet => "parquet",
             Self::Arrow => "arrow",
+            Self::ArrowStream => "arrows",
             Self::Excel => "xlsx",
         }
     }
 
     /// Whether its files bring the types of their columns.
     pub fn is_typed(self) -> bool {
-        matches!(self, Self::Parquet | Self::Arrow)
+        matches!(self, Self::Parquet | Self::Arrow | Self::ArrowStream)
     }
 
     /// The format that a path's ending stands for: `.csv`, or `.csv.gz` for a
@@ -176,6 +180,7 @@ impl Format {
             "ndjson" | "jsonl" => Some(Self::Ndjson),
             "parquet" => Some(Self::Parquet),
             "arrow" => Some(Self::Arrow),
+            "arrows" => Some(Self::ArrowStream),
             "xlsx" | "xls" | "ods" => Some(Self::Excel),
             _ => None,
         }

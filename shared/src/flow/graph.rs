@@ -35,7 +35,7 @@ pub fn upstream(steps: &[Step]) -> IndexMap<StepId, BTreeSet<StepId>> {
 }
 
 /// The steps among `steps` whose tables `step`, or a step in its `on_error`,
-/// takes: by `from`, or by name in SQL.
+/// takes: by `from`, by name in SQL, or into a program.
 pub fn tables_of(step: &Step, steps: &[Step]) -> BTreeSet<StepId> {
     let known = Known::of(steps);
     let mut found = BTreeSet::new();
@@ -125,6 +125,10 @@ impl<'a> Known<'a> {
             StepKind::Write(write) => self.find(write.from.as_str()).into_iter().collect(),
             StepKind::Check(check) => self.find(check.table.as_str()).into_iter().collect(),
             StepKind::Load(load) => self.find(load.from.as_str()).into_iter().collect(),
+            StepKind::Command(command) => {
+                let tables = command.tables.iter().flat_map(|tables| tables.taken.keys());
+                tables.filter_map(|id| self.find(id.as_str())).collect()
+            }
             StepKind::Http(http) => {
                 let table = http.table.as_ref();
                 let found = table.and_then(|table| self.find(table.from.as_str()));
@@ -235,6 +239,15 @@ steps:
         for step in 1..3 {
             assert_eq!(ids(&tables_of(&flow.steps[step], &flow.steps)), ["Raw"]);
         }
+    }
+
+    #[test]
+    fn a_program_waits_for_the_tables_that_it_takes() {
+        let text = "{id: f, steps: [{id: raw, read: {path: x.csv}}, \
+                    {id: a, command: {program: x, tables: {in: {raw: {format: csv}}}}}]}";
+        let flow = Flow::parse(text).unwrap();
+        assert_eq!(ids(&upstream(&flow.steps)[1]), ["raw"]);
+        assert_eq!(ids(&tables_of(&flow.steps[1], &flow.steps)), ["raw"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Everything here is pure: no async, no Redis, no clock. A [`Flow`] comes
 //! from [`Flow::parse`], so one that exists has been validated.
 
+pub mod command;
 mod csv;
 mod document;
 pub mod expression;

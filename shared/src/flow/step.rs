@@ -1,13 +1,16 @@
 //! One part of a flow: what every step has, and what each kind of step does.
 
 use indexmap::IndexMap;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{duration::Span, id::StepId, retry::RetryPolicy};
 
 pub use super::{
+    command::{
+        CommandLimits, CommandStep, CommandTables, MadeTable, MadeVia, OnCrash, TakenTable,
+        TakenVia,
+    },
     csv::{CsvReading, CsvWriting, Encoding},
     files::{
         ColumnType, Compression, ExcelReading, Format, OnBadRow, ReadStep, RejectsFile, WriteStep,
@@ -73,7 +76,7 @@ pub enum StepKind {
     /// Sends an HTTP request.
     Http(Box<HttpStep>),
     /// Runs a program.
-    Command(CommandStep),
+    Command(Box<CommandStep>),
     /// Reads files into a table.
     Read(ReadStep),
     /// Asks a database for rows.
@@ -88,35 +91,4 @@ pub enum StepKind {
     Write(WriteStep),
     /// Looks whether a table keeps rules.
     Check(CheckStep),
-}
-
-/// A program to run. No shell is involved unless the program is one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CommandStep {
-    /// Its path, or its name on the search path.
-    pub program: String,
-    /// Its arguments, each a template.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub args: Vec<Value>,
-    /// What it reads on standard input: a text as it is, anything else as JSON.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stdin: Option<Value>,
-    /// Its environment, besides `PATH`, `HOME`, `LANG` and `TMPDIR`.
-    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
-    pub env: IndexMap<String, Value>,
-    /// What happens when the worker dies while it runs.
-    #[serde(default)]
-    pub on_crash: OnCrash,
-}
-
-/// What happens to a step whose worker died while it ran.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnCrash {
-    /// It runs again, on another worker.
-    #[default]
-    Repeat,
-    /// The run fails, so that a person decides.
-    Hold,
 }

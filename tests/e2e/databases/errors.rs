@@ -117,7 +117,10 @@ async fn sqlite_holds_only_what_fits_and_a_file_within_the_folders() {
         .await;
     let (code, told) = refused(&place, &query("db", "select n from t")).await;
     assert_eq!(code, "value_cannot_be_carried");
-    assert!(told.starts_with("column `n`, row 2: "), "{told}");
+    assert!(
+        told.starts_with("connection `db`: column `n`, row 2: "),
+        "{told}"
+    );
     let (code, _) = refused(&place, &query("db", "delete from t returning n")).await;
     assert_eq!(code, "read_only");
     let several = "{ id: last, execute: { connection: db, sql: 'delete from t; commit' } }";
@@ -148,6 +151,7 @@ async fn servers_that_cannot_be_used_are_named(place: &Place, good: Value) {
         place.connect("other", &connection).await;
         let (found, told) = refused(place, &query("other", "select 1 as x")).await;
         assert_eq!(found, code, "{change}: {told}");
+        assert!(told.starts_with("connection `other`: "), "{told}");
     }
     place
         .connect("other", &json!({ "kind": "http", "url": "https://x" }))
@@ -180,8 +184,12 @@ async fn a_mariadb_that_cannot_be_used_is_named() {
     };
     let mut locking = server.connect().await;
     locking.execute("lock tables there write").await.unwrap();
-    let (code, _) = refused(&place, &load("there", "mode: append")).await;
+    let (code, told) = refused(&place, &load("there", "mode: append")).await;
     assert_eq!(code, "lock_timeout");
+    assert!(
+        told.starts_with("connection `db`, table `there`: "),
+        "{told}"
+    );
     kill(&mut place.database);
     let (code, _) = refused(&place, &load("there", "mode: append")).await;
     assert_eq!(code, "database_unreachable");
@@ -216,8 +224,12 @@ async fn a_locked_table_of_postgresql_is_waited_for_and_then_named() {
     let mut locking = server.connect().await;
     locking.execute("begin").await.unwrap();
     locking.execute("lock table there").await.unwrap();
-    let (code, _) = refused(&place, &load("there", "mode: append")).await;
+    let (code, told) = refused(&place, &load("there", "mode: append")).await;
     assert_eq!(code, "lock_timeout");
+    assert!(
+        told.starts_with("connection `db`, table `there`: "),
+        "{told}"
+    );
     // With another attempt it goes well.
     let retry = "{ id: last, load: { connection: db, table: there, from: rows, mode: append }, \
                  retry: { attempts: 20, backoff: constant, initial: 100ms } }";

@@ -3,8 +3,11 @@
 
 mod crash;
 mod errors;
+mod kills;
 mod modes;
 mod streams;
+mod tls;
+mod trouble;
 mod values;
 
 use std::{fs, time::Duration};

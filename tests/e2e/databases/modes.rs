@@ -59,7 +59,10 @@ async fn modes_do_what_they_say(on: On) {
     place.put("rows.csv", "id,name\n6,six\n,none\n");
     let error = place.run("seventh", &[READ, &upsert]).await.unwrap_err();
     assert_eq!(error["code"], "no_key");
-    assert_eq!(error["message"], "column `id`, row 2: a key has no value");
+    assert_eq!(
+        error["message"],
+        "connection `db`, table `kept`: column `id`, row 2: a key has no value"
+    );
     assert_eq!(place.database.texts(all).await, ["4|vier"]);
 
     let statement = "{ id: last, execute: { connection: db, sql: 'delete from kept' } }";

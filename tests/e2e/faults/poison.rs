@@ -19,7 +19,7 @@ async fn a_run_that_kills_its_workers_takes_none_of_those_beside_it_along() {
     let admin = service.admin();
     let noted = service.folder().join("noted");
     let deadly = format!(
-        "echo x >> '{}'; kill -KILL $PPID; sleep 60",
+        "echo x >> '{}'; kill -KILL $(cut -d ' ' -f 4 /proc/$PPID/stat); sleep 60",
         noted.display()
     );
     admin.publish(&shell("deadly", &[("kill", &deadly)])).await;

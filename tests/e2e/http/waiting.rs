@@ -1,12 +1,14 @@
-//! What a busy service asks for is given to it.
+//! What a busy service asks for is given to it, and what a lost worker has
+//! begun is asked for again.
 
 use std::{
+    fs,
     sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
 use harness::{HttpServer, Reply, SOON, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{fail, service};
 
@@ -76,4 +78,46 @@ async fn a_request_ends_with_its_time() {
     ] });
     let told = fail(&service, &admin, flow, "http_timeout").await;
     assert!(told.ends_with("/slow took longer than 300ms"), "{told}");
+}
+
+#[tokio::test]
+async fn a_step_whose_worker_died_sends_the_same_keys_again() {
+    let mut service = service().await;
+    let admin = service.admin();
+    let asked = AtomicUsize::new(0);
+    let server = HttpServer::start(move |request| {
+        let body: Value = serde_json::from_str(request.text()).unwrap();
+        let row = if body["after"].is_null() { 1 } else { 2 };
+        if asked.fetch_add(1, Ordering::SeqCst) == 1 {
+            return Reply::never();
+        }
+        let next = (row == 1).then_some("x");
+        Reply::json(&json!({ "rows": [{ "id": row }], "next": next }))
+    })
+    .await;
+    let flow = json!({ "id": "search", "steps": [
+        { "id": "rows", "http": {
+            "method": "POST", "url": server.url("/search"), "json": {},
+            "pages": { "cursor": { "at": "/next", "json": "/after" } },
+            "extract": { "at": "/rows", "to": "table" } } },
+        { "id": "write", "write": { "path": "rows.csv", "from": "rows" } },
+    ] });
+    admin.publish_json(&flow).await;
+    let run = admin.start("search").await;
+    eventually(SOON, "the second page to be asked for", || async {
+        (server.seen().len() == 2).then_some(())
+    })
+    .await;
+    service.add_worker().await;
+    service.workers[0].kill();
+    assert_eq!(admin.end("search", &run).await, "Succeeded");
+    let written = fs::read_to_string(service.files().join("rows.csv")).unwrap();
+    assert_eq!(written, "id\n1\n2\n");
+    let seen = server.seen();
+    let keys: Vec<_> = seen
+        .iter()
+        .map(|asked| asked.header("idempotency-key").unwrap())
+        .collect();
+    let (first, second) = (format!("{run}-rows"), format!("{run}-rows-2"));
+    assert_eq!(keys, [&first, &second, &first, &second]);
 }

@@ -9,7 +9,7 @@ use sqlx::{
 };
 use tempfile::TempDir;
 
-use super::{ServerProcess, as_user, finish, give};
+use super::{ServerCertificate, ServerProcess, as_user, finish, give};
 use crate::{SOON, eventually, redis_node::free_port};
 
 const USER: &str = "millstream";
@@ -31,6 +31,18 @@ impl PrivateMariadb {
     /// # Panics
     /// Panics where there is no MariaDB.
     pub async fn start() -> Self {
+        Self::started(None).await
+    }
+
+    /// The same for a server that encrypts, with this certificate.
+    ///
+    /// # Panics
+    /// Panics where there is no MariaDB.
+    pub async fn start_with(certificate: &ServerCertificate) -> Self {
+        Self::started(Some(certificate)).await
+    }
+
+    async fn started(certificate: Option<&ServerCertificate>) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("millstream-mariadb-")
             .tempdir()
@@ -42,6 +54,9 @@ impl PrivateMariadb {
         for made in [&data, &temporary] {
             std::fs::create_dir(made).unwrap();
         }
+        if let Some(certificate) = certificate {
+            certificate.put(folder.path());
+        }
         give(folder.path(), "mysql");
         let data = format!("--datadir={}", data.display());
         finish(
@@ -52,36 +67,12 @@ impl PrivateMariadb {
                 .current_dir(folder.path()),
         );
         let port = free_port();
-        let log = File::create(folder.path().join("log")).unwrap();
-        let socket = folder.path().join("socket");
-        let server = as_user("mysql", Path::new("mariadbd"))
-            .args(["--no-defaults", "--bind-address=127.0.0.1", &data])
-            .args([
-                "--innodb-flush-log-at-trx-commit=0",
-                "--innodb-buffer-pool-size=64M",
-            ])
-            .arg(format!("--port={port}"))
-            .arg(format!("--socket={}", socket.display()))
-            .arg(format!(
-                "--pid-file={}",
-                folder.path().join("pid").display()
-            ))
-            .env("TMPDIR", &temporary)
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!(
-                    "mariadbd must be there, `apt-get install mariadb-server` brings it: {error}"
-                )
-            });
         let started = Self {
-            server: ServerProcess(server),
+            server: spawn(folder.path(), port),
             folder,
             port,
         };
+        let socket = started.folder.path().join("socket");
         let root = MySqlConnectOptions::new()
             .socket(&socket)
             .username("root")
@@ -116,6 +107,16 @@ impl PrivateMariadb {
         self.server.0.wait().unwrap();
     }
 
+    /// Starts it again after [`PrivateMariadb::kill`].
+    pub async fn restart(&mut self) {
+        self.server = spawn(self.folder.path(), self.port);
+        let options = self.options();
+        eventually(SOON, "MariaDB to answer", || async {
+            options.connect().await.ok()
+        })
+        .await;
+    }
+
     /// Everything that it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
@@ -123,14 +124,17 @@ impl PrivateMariadb {
 
     /// A connection of an administrator's own.
     pub async fn connect(&self) -> MySqlConnection {
-        let options = MySqlConnectOptions::new()
+        self.options().connect().await.unwrap()
+    }
+
+    fn options(&self) -> MySqlConnectOptions {
+        MySqlConnectOptions::new()
             .host("127.0.0.1")
             .port(self.port)
             .username(USER)
             .password(PASSWORD)
             .database(DATABASE)
-            .ssl_mode(MySqlSslMode::Disabled);
-        options.connect().await.unwrap()
+            .ssl_mode(MySqlSslMode::Disabled)
     }
 
     pub(super) async fn run(&self, sql: &str) {
@@ -152,4 +156,39 @@ impl PrivateMariadb {
         };
         rows.iter().map(text).collect()
     }
+}
+
+fn spawn(folder: &Path, port: u16) -> ServerProcess {
+    let log = File::options()
+        .append(true)
+        .create(true)
+        .open(folder.join("log"))
+        .unwrap();
+    let mut command = as_user("mysql", Path::new("mariadbd"));
+    command.args(["--no-defaults", "--bind-address=127.0.0.1"]);
+    if folder.join("server.pem").exists() {
+        let file = |name: &str| folder.join(name).display().to_string();
+        command
+            .arg(format!("--ssl-cert={}", file("server.pem")))
+            .arg(format!("--ssl-key={}", file("server.key")));
+    }
+    let server = command
+        .args([
+            "--innodb-flush-log-at-trx-commit=2",
+            "--innodb-buffer-pool-size=64M",
+        ])
+        .arg(format!("--datadir={}", folder.join("data").display()))
+        .arg(format!("--port={port}"))
+        .arg(format!("--socket={}", folder.join("socket").display()))
+        .arg(format!("--pid-file={}", folder.join("pid").display()))
+        .env("TMPDIR", folder.join("temporary"))
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!("mariadbd must be there, `apt-get install mariadb-server` brings it: {error}")
+        });
+    ServerProcess(server)
 }

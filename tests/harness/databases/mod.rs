@@ -1,5 +1,6 @@
 //! Databases of a test's own, as flows reach them.
 
+mod certificates;
 mod mariadb;
 mod postgres;
 mod sqlite;
@@ -11,6 +12,7 @@ use std::{
 
 use serde_json::Value;
 
+pub use certificates::{Authority, ServerCertificate};
 pub use mariadb::PrivateMariadb;
 pub use postgres::PrivatePostgres;
 pub use sqlite::SqliteFile;

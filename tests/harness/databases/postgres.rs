@@ -13,7 +13,7 @@ use sqlx::{
 };
 use tempfile::TempDir;
 
-use super::{ServerProcess, as_user, finish, give};
+use super::{ServerCertificate, ServerProcess, as_user, finish, give};
 use crate::{SOON, eventually, redis_node::free_port};
 
 const USER: &str = "millstream";
@@ -34,11 +34,26 @@ impl PrivatePostgres {
     /// # Panics
     /// Panics where there is no PostgreSQL.
     pub async fn start() -> Self {
+        Self::started(None).await
+    }
+
+    /// The same for a server that encrypts, with this certificate.
+    ///
+    /// # Panics
+    /// Panics where there is no PostgreSQL.
+    pub async fn start_with(certificate: &ServerCertificate) -> Self {
+        Self::started(Some(certificate)).await
+    }
+
+    async fn started(certificate: Option<&ServerCertificate>) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("millstream-postgres-")
             .tempdir()
             .unwrap();
         std::fs::write(folder.path().join("password"), PASSWORD).unwrap();
+        if let Some(certificate) = certificate {
+            certificate.put(folder.path());
+        }
         give(folder.path(), "postgres");
         let data = folder.path().join("data");
         finish(
@@ -50,29 +65,36 @@ impl PrivatePostgres {
                 .current_dir(folder.path()),
         );
         let port = free_port();
-        let log = File::create(folder.path().join("log")).unwrap();
-        let server = as_user("postgres", &program("postgres"))
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
-            .args(["-p", &port.to_string(), "-D"])
-            .arg(&data)
-            .arg("-k")
-            .arg(folder.path())
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let started = Self {
-            server: ServerProcess(server),
+        let mut started = Self {
+            server: spawn(folder.path(), port),
             folder,
             port,
         };
+        started.answers().await;
+        started
+    }
+
+    /// Waits until it answers. A server that ends at its start is started again:
+    /// parts of the one before may still be there.
+    async fn answers(&mut self) {
+        let started = std::cell::RefCell::new(self);
         eventually(SOON, "PostgreSQL to answer", || async {
-            started.options().connect().await.ok()
+            let options = {
+                let mut started = started.borrow_mut();
+                if started.server.0.try_wait().unwrap().is_some() {
+                    started.server = spawn(started.folder.path(), started.port);
+                }
+                started.options()
+            };
+            options.connect().await.ok()
         })
         .await;
-        started
+    }
+
+    /// Starts it again after [`PrivatePostgres::kill`].
+    pub async fn restart(&mut self) {
+        self.server = spawn(self.folder.path(), self.port);
+        self.answers().await;
     }
 
     /// The connection to it, as an administrator would write it.
@@ -133,6 +155,34 @@ impl PrivatePostgres {
             .database("postgres")
             .ssl_mode(PgSslMode::Disable)
     }
+}
+
+fn spawn(folder: &Path, port: u16) -> ServerProcess {
+    let log = File::options()
+        .append(true)
+        .create(true)
+        .open(folder.join("log"));
+    let log = log.unwrap();
+    let mut command = as_user("postgres", &program("postgres"));
+    if folder.join("server.pem").exists() {
+        let file = |name: &str| folder.join(name).display().to_string();
+        command
+            .args(["-c", "ssl=on"])
+            .args(["-c", &format!("ssl_cert_file={}", file("server.pem"))])
+            .args(["-c", &format!("ssl_key_file={}", file("server.key"))]);
+    }
+    let server = command
+        .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
+        .args(["-p", &port.to_string(), "-D"])
+        .arg(folder.join("data"))
+        .arg("-k")
+        .arg(folder)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn();
+    ServerProcess(server.unwrap())
 }
 
 /// A program of the newest PostgreSQL that is installed.

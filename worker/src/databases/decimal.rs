@@ -73,12 +73,17 @@ impl Decimal {
             } else {
                 0
             };
-            let next = digits.checked_mul(10_000);
-            let next = next.and_then(|digits| digits.checked_add(i128::from(group)));
+            // Of the last group only some digits stand within the scale.
+            let surplus = if power == last {
+                scale.div_ceil(4) * 4 - scale
+            } else {
+                0
+            };
+            let next = digits.checked_mul(10_i128.pow(4 - surplus));
+            let group = i128::from(group) / 10_i128.pow(surplus);
+            let next = next.and_then(|digits| digits.checked_add(group));
             digits = next.ok_or(TOO_LONG)?;
         }
-        let surplus = scale.div_ceil(4) * 4 - scale;
-        let digits = digits / 10_i128.pow(surplus);
         Ok(Self {
             digits: if sign == 0x4000 { -digits } else { digits },
             scale,
@@ -153,6 +158,14 @@ mod tests {
             (&[0, 1, 0xFF, 0xFF, 0x40, 0, 0, 3, 0, 10], "-0.001"),
             (&[0, 1, 0, 2, 0, 0, 0, 0, 0, 1], "100000000"),
             (&[0, 1, 0xFF, 0xFE, 0, 0, 0, 8, 0, 1], "0.00000001"),
+            (
+                // 38 digits, which stand in eleven groups of four.
+                &[
+                    0, 11, 0, 9, 0, 0, 0, 1, 0, 9, 39, 15, 39, 15, 39, 15, 39, 15, 39, 15, 39, 15,
+                    39, 15, 39, 15, 39, 15, 0x23, 0x28,
+                ],
+                "9999999999999999999999999999999999999.9",
+            ),
         ] {
             assert_eq!(Decimal::from_postgres(bytes).unwrap().to_string(), text);
         }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::{connections::ConnectionError, tables::TableError};
+use millstream_shared::connection::Server;
+
+use super::CONNECT_MAX;
+use crate::{connections::ConnectionError, mask::Mask, tables::TableError};
 
 /// Why something in a database could not be done, with the database's own words.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -55,17 +58,84 @@ impl DatabaseError {
                 "connection_lost",
                 "the thread that had the database open has ended",
             ),
+            // Its text is about the driver's own parts.
+            sqlx::Error::Protocol(_) => Self::refused(
+                "statement_refused",
+                "the server answered with what no step takes: `copy … from stdin` and the like \
+                 need a program at their other end, so have `load` or `query` bring the rows",
+            ),
             error => Self::refused("database_failed", error.to_string()),
+        }
+    }
+
+    /// The same, said of what it happened to, such as "connection `db`".
+    pub(super) fn of(self, what: &str) -> Self {
+        Self {
+            message: format!("{what}: {}", self.message),
+            ..self
         }
     }
 
     /// The same, without any of these texts.
     pub(super) fn without(mut self, secrets: &[String]) -> Self {
-        for secret in secrets.iter().filter(|secret| secret.len() >= 4) {
-            self.message = self.message.replace(secret.as_str(), "…");
-        }
+        let mask = Mask::default();
+        mask.add(secrets.iter().map(String::as_str));
+        self.message = mask.text(&self.message);
         self
     }
+}
+
+/// Why no connection to a server could be had that has said nothing itself;
+/// `usual` is the port of its kind.
+pub(super) fn unreachable(server: &Server, usual: u16, why: &std::io::Error) -> DatabaseError {
+    let address = address(server, usual);
+    let inner = why.get_ref().and_then(|inner| inner.downcast_ref());
+    if let Some(error) = inner {
+        let message = format!(
+            "the way to {address} cannot be encrypted: {}",
+            untrusted(error, server)
+        );
+        return DatabaseError::refused("tls_failed", message);
+    }
+    let message = format!("{address} cannot be reached: {why}");
+    DatabaseError::passing("database_unreachable", message)
+}
+
+/// What is wrong with the certificate of a server.
+fn untrusted(error: &rustls::Error, server: &Server) -> String {
+    use rustls::CertificateError as Certificate;
+    match error {
+        rustls::Error::InvalidCertificate(
+            Certificate::UnknownIssuer | Certificate::BadSignature,
+        ) => "no authority that is trusted has signed its certificate; `ca` of the connection can \
+              name further ones"
+            .to_owned(),
+        rustls::Error::InvalidCertificate(
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+        ) => format!("its certificate is for another host than `{}`", server.host),
+        rustls::Error::InvalidCertificate(
+            Certificate::Expired | Certificate::ExpiredContext { .. },
+        ) => "its certificate has expired".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+/// A server of another kind.
+pub(super) fn other_kind(server: &Server, usual: u16, kind: &str) -> DatabaseError {
+    let address = address(server, usual);
+    let message = format!("{address} does not answer as {kind} does");
+    DatabaseError::passing("database_unreachable", message)
+}
+
+/// A server that says nothing while it is connected to.
+pub(super) fn silent(server: &Server, usual: u16) -> DatabaseError {
+    let address = address(server, usual);
+    let message = format!("{address} did not answer within {CONNECT_MAX:?}");
+    DatabaseError::passing("database_unreachable", message)
+}
+
+fn address(server: &Server, usual: u16) -> String {
+    format!("{}:{}", server.host, server.port.map_or(usual, u16::from))
 }
 
 impl From<ConnectionError> for DatabaseError {
@@ -110,6 +180,6 @@ mod tests {
     fn no_secret_is_told() {
         let error = DatabaseError::passing("x", "refused: pass canary-1, again canary-1");
         let told = error.without(&["canary-1".to_owned(), String::new(), "r".to_owned()]);
-        assert_eq!(told.message, "refused: pass …, again …");
+        assert_eq!(told.message, "refused: pass ***, again ***");
     }
 }

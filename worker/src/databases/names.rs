@@ -62,13 +62,11 @@ const POSTGRES_NAME_MAX: usize = 63;
 
 /// Refuses names that PostgreSQL would cut off, and so could take for others.
 pub(super) fn fit_postgres<'n>(
-    table: &'n str,
+    table: &TableName<'n>,
     columns: impl Iterator<Item = &'n str>,
 ) -> Result<(), DatabaseError> {
-    let too_long = table
-        .split('.')
-        .chain(columns)
-        .find(|name| name.len() > POSTGRES_NAME_MAX);
+    let mut names = table.schema.into_iter().chain([table.name]).chain(columns);
+    let too_long = names.find(|name| name.len() > POSTGRES_NAME_MAX);
     match too_long {
         None => Ok(()),
         Some(name) => {
@@ -214,13 +212,17 @@ mod limits {
         }
         assert!(refuse_own("millstream_stage.sales").is_ok());
         let (fits, long) = ("x".repeat(63), "ø".repeat(32));
-        assert!(fit_postgres(&fits, ["a"].into_iter()).is_ok());
+        assert!(fit_postgres(&TableName::of(&fits), ["a"].into_iter()).is_ok());
         assert_eq!(
-            fit_postgres(&long, ["a"].into_iter()).unwrap_err().code,
+            fit_postgres(&TableName::of(&long), ["a"].into_iter())
+                .unwrap_err()
+                .code,
             "bad_name"
         );
         assert_eq!(
-            fit_postgres("a.b", [&*long].into_iter()).unwrap_err().code,
+            fit_postgres(&TableName::of("a.b"), [&*long].into_iter())
+                .unwrap_err()
+                .code,
             "bad_name"
         );
     }

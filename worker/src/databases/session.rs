@@ -2,18 +2,20 @@
 //! executed.
 
 use millstream_shared::flow::step::{LoadMode, LoadStep};
-use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::{
     error::DatabaseError,
-    fault,
     kind::Kind,
     marker::{Change, Marker},
     names::{TableName, quoted},
     rows::{self, Rows},
+    statement::Statement,
 };
-use crate::tables::{Feed, FeedReader};
+use crate::{
+    fault,
+    tables::{Feed, FeedReader},
+};
 
 /// A table to bring into a database.
 pub(crate) struct Load<'a> {
@@ -136,46 +138,6 @@ impl Load<'_> {
 
     fn named_keys(&self) -> String {
         format!("`{}`", self.keys.join("`, `"))
-    }
-}
-
-/// A statement for a database, with the values of its placeholders.
-pub(crate) struct Statement<'a> {
-    pub(super) sql: &'a str,
-    pub(super) params: &'a [Value],
-}
-
-impl Statement<'_> {
-    /// Fails where the statement has another number of placeholders.
-    pub(super) fn check_params(&self, wanted: usize) -> Result<(), DatabaseError> {
-        let given = self.params.len();
-        if wanted == given {
-            return Ok(());
-        }
-        let message =
-            format!("the statement has {wanted} placeholders and `params` {given} values");
-        Err(DatabaseError::refused("wrong_params", message))
-    }
-}
-
-impl Statement<'_> {
-    /// Whether it may change what tables, users or the like there are, or be
-    /// several statements in one: whatever does not plainly read or change rows.
-    fn is_definition(&self) -> bool {
-        let word = super::first_word(self.sql).to_ascii_lowercase();
-        !matches!(
-            word.as_str(),
-            "call"
-                | "delete"
-                | "do"
-                | "insert"
-                | "replace"
-                | "select"
-                | "table"
-                | "update"
-                | "values"
-                | "with"
-        )
     }
 }
 

@@ -12,6 +12,7 @@ mod sql;
 mod write;
 
 pub(crate) use command::Commands;
+pub use command::supervise_if_told;
 pub(crate) use http::{AllowList, Client, Fetched, WebAddress};
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -81,12 +82,15 @@ impl StepContext {
 #[derive(Clone, Debug)]
 pub(crate) struct Offer {
     step: StepId,
-    offers: mpsc::UnboundedSender<(StepId, Flow)>,
+    offers: mpsc::UnboundedSender<Offered>,
 }
+
+/// A step, and the rows that it makes.
+pub(crate) type Offered = (StepId, Flow);
 
 impl Offer {
     /// Offers of a step go there.
-    pub(crate) fn new(step: StepId, offers: mpsc::UnboundedSender<(StepId, Flow)>) -> Self {
+    pub(crate) fn new(step: StepId, offers: mpsc::UnboundedSender<Offered>) -> Self {
         Self { step, offers }
     }
 

@@ -9,7 +9,7 @@ use std::{
 use datafusion::arrow::{
     error::ArrowError,
     ipc::{
-        Block, CompressionType,
+        Block, CompressionType, Message,
         reader::{FileReader, read_footer_length},
         root_as_footer, root_as_message,
         writer::{FileWriter, IpcWriteOptions},
@@ -123,8 +123,8 @@ impl<'a> Parts<'a> {
         (end <= self.end).then_some(start..end)
     }
 
-    /// How much a part says that it unpacks to; nothing where it is not
-    /// compressed, or not told by its `message`, which its reader tells then.
+    /// How much a part says that it unpacks to; nothing where that is not told
+    /// by its `message`, which its reader tells then.
     fn unpacked_bytes(&mut self, message: &[u8], body: &Range<u64>) -> Result<u64, TableError> {
         let head = if message.starts_with(&[0xff; 4]) {
             8
@@ -134,26 +134,43 @@ impl<'a> Parts<'a> {
         let Some(Ok(message)) = message.get(head..).map(root_as_message) else {
             return Ok(0);
         };
-        let dictionary = message.header_as_dictionary_batch();
-        let rows = message
-            .header_as_record_batch()
-            .or_else(|| dictionary.and_then(|dictionary| dictionary.data()));
-        let buffers = rows.filter(|rows| rows.compression().is_some());
-        let buffers = buffers.and_then(|rows| rows.buffers());
-        let mut bytes: u64 = 0;
-        for buffer in buffers.into_iter().flatten() {
-            let start = body.start.saturating_add_signed(buffer.offset());
-            if buffer.length() < 8 || start.saturating_add(8) > body.end {
-                continue;
+        unpacked_bytes(&message, |offset| {
+            let start = body.start.saturating_add(offset);
+            if start.saturating_add(8) > body.end {
+                return Ok(None);
             }
             let mut size = [0; 8];
             self.read(start, &mut size)?;
+            Ok(Some(size))
+        })
+    }
+}
+
+/// How much the rows of a message say that they unpack to; nothing where they
+/// are not compressed. `size_at` yields the bytes at an offset of the rows.
+pub(super) fn unpacked_bytes<E>(
+    message: &Message<'_>,
+    mut size_at: impl FnMut(u64) -> Result<Option<[u8; 8]>, E>,
+) -> Result<u64, E> {
+    let dictionary = message.header_as_dictionary_batch();
+    let rows = message
+        .header_as_record_batch()
+        .or_else(|| dictionary.and_then(|dictionary| dictionary.data()));
+    let buffers = rows.filter(|rows| rows.compression().is_some());
+    let buffers = buffers.and_then(|rows| rows.buffers());
+    let mut bytes: u64 = 0;
+    for buffer in buffers.into_iter().flatten() {
+        let offset = u64::try_from(buffer.offset()).ok();
+        let Some(offset) = offset.filter(|_| buffer.length() >= 8) else {
+            continue;
+        };
+        if let Some(size) = size_at(offset)? {
             // A negative one says that it is not compressed.
             let size = u64::try_from(i64::from_le_bytes(size)).unwrap_or(0);
             bytes = bytes.saturating_add(size);
         }
-        Ok(bytes)
     }
+    Ok(bytes)
 }
 
 /// Writes the rows as one file.
@@ -209,6 +226,14 @@ mod tests {
             assert_eq!(error.code(), "bad_file");
             let expected = "a.arrow is not a readable Arrow file";
             assert!(error.to_string().starts_with(expected), "{error}");
+        }
+        for byte in (0..whole.len()).step_by(3) {
+            let mut wrong = whole.clone();
+            wrong[byte] ^= 0x55;
+            fs::write(place.path("a.arrow"), wrong).unwrap();
+            if let Err(error) = place.read("a.arrow") {
+                assert!(!error.to_string().contains('\n'), "{error}");
+            }
         }
     }
 }

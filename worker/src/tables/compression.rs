@@ -1,8 +1,8 @@
 //! Files that are compressed as a whole: gzip and Zstandard.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 
-use flate2::{bufread::MultiGzDecoder, write::GzEncoder};
+use flate2::{bufread::GzDecoder, write::GzEncoder};
 use millstream_shared::flow::step::Compression;
 
 use super::{TableError, publish::Draft};
@@ -37,7 +37,7 @@ pub(super) fn decompressed(
     }
     let packed = BufReader::with_capacity(256 << 10, file);
     let inner: Box<dyn Read> = match compression {
-        Compression::Gzip => Box::new(MultiGzDecoder::new(packed)),
+        Compression::Gzip => Box::new(Members(Some(GzDecoder::new(packed)))),
         Compression::Zstd => Box::new(zstd::Decoder::with_buffer(packed)?),
     };
     let limit = limit_of(bytes);
@@ -86,10 +86,45 @@ impl Read for Unpacking {
     }
 }
 
+/// How each part of a gzip file begins.
+const GZIP_START: &[u8] = b"\x1f\x8b";
+
+/// A gzip file, which may have several parts; none at its end.
+struct Members(Option<GzDecoder<BufReader<Box<dyn Read>>>>);
+
+impl Read for Members {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.0 {
+            let count = member.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            let behind = member.get_mut().fill_buf()?;
+            if behind.is_empty() {
+                self.0 = None;
+            } else if behind.starts_with(&GZIP_START[..behind.len().min(2)]) {
+                let packed = self.0.take().map(GzDecoder::into_inner);
+                self.0 = packed.map(GzDecoder::new);
+            } else {
+                return Err(unreadable(
+                    "has bytes behind the end of its gzip data that are none; was something appended?",
+                ));
+            }
+        }
+        Ok(0)
+    }
+}
+
 fn explained(error: io::Error, compression: Compression) -> io::Error {
     let name = name(compression);
     match error.kind() {
         _ if error.raw_os_error().is_some() => error,
+        _ if error
+            .get_ref()
+            .is_some_and(|cause| cause.is::<Unreadable>()) =>
+        {
+            error
+        }
         io::ErrorKind::Interrupted => error,
         io::ErrorKind::UnexpectedEof => unreadable(format!(
             "is cut off: the {name} data has no end, so the file was not written or sent to its end"
@@ -191,6 +226,32 @@ mod tests {
             let expected = format!("{file}: is empty, which no {name} file is");
             assert_eq!(place.refusal(file), expected);
         }
+    }
+
+    #[test]
+    fn bytes_behind_the_end_of_a_file_are_told_as_such() {
+        let place = Place::new();
+        for behind in [
+            &b"\0"[..],
+            b"\0\0\0\0\0\0\0\0\0\0\0\0",
+            b"a,b\n",
+            &[b'x'; 5000],
+        ] {
+            fs::write(place.path("a.csv.gz"), [&gzip(b"a\n1\n"), behind].concat()).unwrap();
+            let error = place.refusal("a.csv.gz");
+            let expected = "a.csv.gz: has bytes behind the end of its gzip data";
+            assert!(error.starts_with(expected), "{error}");
+        }
+        fs::write(
+            place.path("a.csv.gz"),
+            [&gzip(b"a\n1\n")[..], b"\x1f"].concat(),
+        )
+        .unwrap();
+        assert!(
+            place
+                .refusal("a.csv.gz")
+                .starts_with("a.csv.gz: is cut off")
+        );
     }
 
     #[test]

@@ -152,6 +152,16 @@ impl Engine {
         self.blocking(Some(permit), work).await
     }
 
+    /// As [`Self::on_files`], for work that waits for a program at the other
+    /// end of a pipe. It takes nobody's place meanwhile: that program may wait
+    /// for what has none.
+    pub(crate) async fn on_pipe<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Work) -> Result<T, TableError> + Send + 'static,
+    ) -> Result<T, TableError> {
+        self.blocking(None, work).await
+    }
+
     /// Does `work` on a thread that may block, and holds the permit as long.
     async fn blocking<T: Send + 'static>(
         &self,

@@ -56,7 +56,7 @@ impl Feed {
                 next: 0,
                 disk: match table.0.spilled() {
                     None => None,
-                    Some(spilled) => Some(spilled.open()?),
+                    Some(spilled) => Some(Box::new(spilled.open()?)),
                 },
                 columns,
             },
@@ -85,7 +85,7 @@ enum Source {
     Table {
         table: Table,
         next: usize,
-        disk: Option<SpillReader>,
+        disk: Option<Box<SpillReader>>,
         columns: Option<Vec<usize>>,
     },
     Flow(mpsc::Receiver<Passing>),

@@ -12,6 +12,7 @@ use millstream_shared::flow::{
     place,
     step::{Compression, Encoding},
 };
+use nix::errno::Errno;
 
 use super::{
     TableError,
@@ -121,7 +122,11 @@ impl Files {
         })?;
         let mut found = Vec::new();
         for path in paths {
-            let path = path.map_err(|error| failed(pattern, "listing", error.into()))?;
+            let path = match path {
+                Ok(path) if leads_nowhere(&path) => continue,
+                Err(error) if leads_nowhere(error.path()) => continue,
+                path => path.map_err(|error| failed(pattern, "listing", error.into()))?,
+            };
             let path = self.within(&path, pattern)?;
             if path.is_file() {
                 found.push(path);
@@ -360,6 +365,16 @@ impl SourceFile {
         Ok((input, 0))
     }
 
+    /// Whether it is the file that `target` would replace, or that a link in
+    /// its place leads to.
+    pub(super) fn is_at(&self, target: &TargetFile) -> bool {
+        let FilePlace::Local(path) = &self.place else {
+            return false;
+        };
+        let place = target.whole();
+        *path == place || fs::canonicalize(place).is_ok_and(|real| *path == real)
+    }
+
     /// How it is made smaller as a whole.
     pub(super) fn compression(&self) -> Option<Compression> {
         Compression::of_path(&self.shown)
@@ -403,11 +418,8 @@ impl SourceFile {
 
     /// It is not what its ending or its flow says.
     pub(super) fn unreadable(&self, name: &str, error: &dyn fmt::Display) -> TableError {
-        self.failure().unwrap_or_else(|| {
-            let file = &self.shown;
-            let message = format!("{file} is not a readable {name} file: {error}");
-            TableError::refused("bad_file", message)
-        })
+        self.failure()
+            .unwrap_or_else(|| unreadable(&self.shown, name, error))
     }
 
     pub(super) fn failed(&self, doing: &str, error: io::Error) -> TableError {
@@ -425,6 +437,25 @@ impl From<RemoteFile> for SourceFile {
             place: FilePlace::Elsewhere(file),
         }
     }
+}
+
+/// Whether there is a symbolic link that leads to itself, or to what is not
+/// there: it is none of the files that a pattern matches.
+fn leads_nowhere(path: &Path) -> bool {
+    path.is_symlink()
+        && fs::metadata(path).is_err_and(|error| {
+            let is_loop = error.raw_os_error() == Some(Errno::ELOOP as i32);
+            is_loop || error.kind() == io::ErrorKind::NotFound
+        })
+}
+
+/// What is called `shown` is no file of the format `name`.
+pub(super) fn unreadable(shown: &str, name: &str, error: &dyn fmt::Display) -> TableError {
+    // Some libraries tell what is wrong in several lines.
+    let error = error.to_string();
+    let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
+    let message = format!("{shown} is not a readable {name} file: {error}");
+    TableError::refused("bad_file", message)
 }
 
 fn failed(path: &str, doing: &str, error: io::Error) -> TableError {
@@ -553,6 +584,23 @@ mod tests {
         assert!(place.files.matching("folder/*.csv").is_err());
         assert!(place.files.matching("*.csv").is_err());
         assert!(place.files.target("later/new.csv").is_err());
+    }
+
+    #[test]
+    fn a_symbolic_link_that_leads_nowhere_is_none_of_many_files() {
+        let place = Place::new();
+        place.link("data/loop.csv", "data/loop.csv");
+        place.link("data/in", "data/in/above");
+        place.link("data/turn", "data/turn");
+        place.link("data/gone.csv", "data/link.csv");
+        assert!(
+            place
+                .names("**/*.csv")
+                .starts_with(&["a.csv".into(), "b.csv".into()])
+        );
+        assert_eq!(place.names("*.csv"), ["a.csv", "b.csv"]);
+        let error = place.files.matching("loop.csv").err().unwrap();
+        assert!(error.to_string().contains("`loop.csv`"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! and go to, and the engine that makes tables out of tables.
 
 mod arrow_file;
+mod arrow_stream;
 mod batches;
 mod column;
 mod compression;
@@ -14,12 +15,15 @@ mod feed;
 mod files;
 #[cfg(test)]
 mod flow_tests;
+mod functions;
+mod growth;
 mod in_order;
 mod inferred;
 mod json;
 mod look;
 mod memory;
 mod parquet;
+mod parquet_pages;
 mod partitions;
 mod provider;
 mod publish;
@@ -37,7 +41,7 @@ mod sink;
 mod spill;
 mod spooled;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod typed;
 mod value;
 mod write;
@@ -49,13 +53,14 @@ use datafusion::{
     execution::memory_pool::MemoryReservation,
 };
 
+pub(crate) use arrow_stream::{read_stream, write_stream};
 pub(crate) use engine::Engine;
 pub(crate) use error::TableError;
 pub(crate) use feed::{Feed, FeedReader, Flow};
 pub(crate) use files::Files;
 pub(crate) use look::Kind;
 pub(crate) use memory::Collector;
-pub(crate) use read::{Passed, Prepared, Reading, prepare, read};
+pub(crate) use read::{Passed, Prepared, Reading, Work, prepare, read};
 pub use settings::TableSettings;
 pub(crate) use spooled::{Spooled, copy_into, read_spooled, write_text};
 

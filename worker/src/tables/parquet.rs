@@ -10,6 +10,7 @@ use datafusion::parquet::{
 use super::{
     TableError,
     files::SourceFile,
+    parquet_pages,
     read::Work,
     remote_parquet,
     typed::{BATCH_ROWS, Opened},
@@ -26,6 +27,7 @@ pub(super) fn open(file: &SourceFile, wanted: &[&str], work: &Work) -> Result<Op
     let unreadable = |error: ParquetError| file.unreadable(NAME, &error);
     let reader = ParquetRecordBatchReaderBuilder::try_new(file.open_plain()?);
     let reader = reader.map_err(unreadable)?;
+    parquet_pages::check(file, reader.metadata(), work)?;
     let schema = reader.schema().clone();
     // A column that is not there is named by who compares the columns.
     let places = wanted.iter().filter_map(|name| schema.index_of(name).ok());

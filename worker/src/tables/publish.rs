@@ -2,12 +2,13 @@
 
 use std::{
     fs::{self, File, Permissions},
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, Read, Write},
     os::unix::fs::PermissionsExt,
     path::Path,
 };
 
 use super::{TableError, files::TargetFile, read::Work};
+use crate::fault;
 
 /// A file under construction, which remembers why writing it failed: the
 /// formats' own errors often lose that.
@@ -59,6 +60,7 @@ pub(super) fn publish(
     let failed = |error| TableError::io(format!("writing `{}`", target.shown), error);
     let prefix = prepare(target, label)?;
     let whole = target.whole();
+    check_no_database(target)?;
     let temporary = tempfile::Builder::new()
         .prefix(&prefix)
         .suffix(".tmp")
@@ -66,6 +68,7 @@ pub(super) fn publish(
         .tempfile_in(&target.folder)
         .map_err(failed)?;
     write_whole(&mut temporary.as_file(), &target.shown, fill)?;
+    fault::reach(fault::DRAFT_WRITTEN);
 
     // A file that is replaced keeps who may read it.
     if let Ok(old) = fs::metadata(&whole) {
@@ -75,9 +78,11 @@ pub(super) fn publish(
     temporary.as_file().sync_all().map_err(failed)?;
     let bytes = temporary.as_file().metadata().map_err(failed)?.len();
     work.check()?;
+    fault::reach(fault::BEFORE_RENAME);
     temporary
         .persist(&whole)
         .map_err(|error| failed(error.error))?;
+    fault::reach(fault::AFTER_RENAME);
     sync_folder(&target.folder).map_err(failed)?;
     Ok(bytes)
 }
@@ -94,6 +99,33 @@ pub(super) fn prepare(target: &TargetFile, label: &str) -> Result<String, TableE
     let prefix = format!(".millstream-{label}-");
     remove_drafts(&target.folder, &prefix).map_err(failed)?;
     Ok(prefix)
+}
+
+/// How the file of a SQLite database begins.
+const SQLITE_START: &[u8; 16] = b"SQLite format 3\0";
+
+/// What the files beside it are called, in which it keeps what is on its way.
+const SQLITE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Checks that no database is lost: none is ever written as a table.
+fn check_no_database(target: &TargetFile) -> Result<(), TableError> {
+    let whole = target.whole();
+    let name = whole.to_string_lossy();
+    let base = SQLITE_FILES
+        .iter()
+        .find_map(|ending| name.strip_suffix(ending));
+    for file in [Some(&*name), base].into_iter().flatten() {
+        let mut start = [0; SQLITE_START.len()];
+        let read = File::open(file).and_then(|mut file| file.read_exact(&mut start));
+        if read.is_ok() && start == *SQLITE_START {
+            let message = format!(
+                "`{}` cannot be written: it is a SQLite database, or belongs to one",
+                target.shown
+            );
+            return Err(TableError::refused("file_refused", message));
+        }
+    }
+    Ok(())
 }
 
 /// Writes what `fill` writes into `file`, which errors call `shown`.
@@ -216,6 +248,30 @@ mod tests {
 
         assert_eq!(fs::read(folder.path().join("x.csv")).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["x.csv"]);
+    }
+
+    #[test]
+    fn no_database_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(
+            folder.path().join("shop.db"),
+            b"SQLite format 3\0 and so on",
+        )
+        .unwrap();
+        std::os::unix::fs::symlink("shop.db", folder.path().join("link.csv")).unwrap();
+        for name in ["shop.db", "shop.db-wal", "shop.db-journal", "link.csv"] {
+            let target = target(folder.path(), name);
+            let error = publish(&target, "run-step", &work(), |_| Ok(())).unwrap_err();
+            assert_eq!(error.code(), "file_refused");
+            assert!(
+                error
+                    .to_string()
+                    .contains(&format!("`{name}` cannot be written")),
+                "{error}"
+            );
+        }
+        let other = target(folder.path(), "other-wal");
+        publish(&other, "run-step", &work(), |_| Ok(())).unwrap();
     }
 
     #[test]

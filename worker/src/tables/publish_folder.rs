@@ -19,14 +19,25 @@ use super::{
     publish::{Draft, prepare, sync_folder, write_whole},
     read::Work,
 };
+use crate::fault;
+
+/// What an entry of a folder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Folder,
+    File,
+    /// A link, a pipe and the like.
+    Other,
+}
 
 /// Makes the folder `target` of what `fill` puts into the empty folder that it
-/// is given, and replaces what was there if `is_ours` knows each entry of it.
+/// is given, and replaces what was there if `is_ours` knows each entry of it, by
+/// how many folders it lies in below `target`.
 pub(super) fn publish_folder<T>(
     target: &TargetFile,
     label: &str,
     work: &Work,
-    is_ours: impl Fn(&str, bool) -> bool,
+    is_ours: impl Fn(usize, &str, Kind) -> bool,
     fill: impl FnOnce(&Path) -> Result<T, TableError>,
 ) -> Result<T, TableError> {
     let failed = |error| TableError::io(format!("writing `{}`", target.shown), error);
@@ -43,11 +54,14 @@ pub(super) fn publish_folder<T>(
         .tempdir_in(&target.folder)
         .map_err(failed)?;
     let filled = fill(draft.path())?;
+    fault::reach(fault::DRAFT_WRITTEN);
     sync_all(draft.path()).map_err(failed)?;
     work.check()?;
     // Somebody may have put something there while it was filled.
     check_ours(target, &is_ours)?;
+    fault::reach(fault::BEFORE_RENAME);
     replace(draft.path(), &place, &old, exchange).map_err(failed)?;
+    fault::reach(fault::AFTER_RENAME);
     sync_folder(&target.folder).map_err(failed)?;
     // What was there before lies now where the draft was, and goes with it.
     drop(draft);
@@ -87,6 +101,7 @@ fn replace(
     }
     if !exchange(draft, place)? {
         fs::rename(place, old)?;
+        fault::reach(fault::MID_SWAP);
         fs::rename(draft, place)?;
     }
     Ok(())
@@ -102,23 +117,38 @@ fn repair(place: &Path, old: &Path) -> io::Result<()> {
 }
 
 /// Checks that nothing else is lost when the folder is replaced.
-fn check_ours(target: &TargetFile, is_ours: impl Fn(&str, bool) -> bool) -> Result<(), TableError> {
+fn check_ours(
+    target: &TargetFile,
+    is_ours: impl Fn(usize, &str, Kind) -> bool,
+) -> Result<(), TableError> {
     let failed = |error| TableError::io(format!("reading `{}`", target.shown), error);
-    let entries = match fs::read_dir(target.whole()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(failed)?,
-    };
-    for entry in entries {
-        let entry = entry.map_err(failed)?;
-        let is_folder = entry.file_type().map_err(failed)?.is_dir();
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if !is_ours(&name, is_folder) {
-            let message = format!(
-                "`{}` cannot be replaced: it holds `{name}`, which is no part of what is written there",
-                target.shown
-            );
-            return Err(TableError::refused("file_refused", message));
+    let whole = target.whole();
+    let mut folders = vec![(0, whole.clone())];
+    while let Some((depth, folder)) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries.map_err(failed)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let file_type = entry.file_type().map_err(failed)?;
+            let kind = match (file_type.is_dir(), file_type.is_file()) {
+                (true, _) => Kind::Folder,
+                (_, true) => Kind::File,
+                _ => Kind::Other,
+            };
+            let path = entry.path();
+            if !is_ours(depth, &entry.file_name().to_string_lossy(), kind) {
+                let name = path.strip_prefix(&whole).unwrap_or(&path).display();
+                let message = format!(
+                    "`{}` cannot be replaced: it holds `{name}`, which is no part of what is written there",
+                    target.shown
+                );
+                return Err(TableError::refused("file_refused", message));
+            }
+            if kind == Kind::Folder {
+                folders.push((depth + 1, path));
+            }
         }
     }
     Ok(())
@@ -142,6 +172,9 @@ fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
         errno::Errno,
         fcntl::{AT_FDCWD, RenameFlags, renameat2},
     };
+    if fault::is_set(fault::MID_SWAP) {
+        return Ok(false);
+    }
     let flags = RenameFlags::RENAME_EXCHANGE;
     match renameat2(AT_FDCWD, one, AT_FDCWD, other, flags) {
         Ok(()) => Ok(true),

@@ -31,6 +31,7 @@ use super::{
     Feed, Table, TableError,
     error::Shown,
     feed::{About, Opening, Outlet},
+    functions,
     memory::{Budget, Collector, bytes_of},
     provider::FeedTable,
     query_error,
@@ -275,6 +276,7 @@ impl Query {
 
     async fn plan(&self, prefer_hash_join: bool) -> Result<Planned, Failure> {
         let context = self.session(prefer_hash_join)?;
+        let bounds = functions::Bounds::impose(&context, self.budget.memory())?;
         let state = context.state();
         let (statement, named) = self.statement(&state)?;
         let planned = state.statement_to_plan(statement).await;
@@ -286,8 +288,10 @@ impl Query {
         only_reads
             .verify_plan(&plan)
             .map_err(|_| self.not_a_query())?;
+        bounds.share_out(&plan)?;
 
         let plan = DataFrame::new(state, plan).create_physical_plan().await?;
+        bounds.run();
         let schema = Arc::new(Schema::new(plan.schema().fields().clone()));
         check_names(&schema)?;
         let named = named.iter().filter_map(|name| self.named(name).cloned());

@@ -7,7 +7,7 @@ use millstream_shared::flow::step::{ColumnType, Format, ReadStep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Files, Table, TableError, arrow_file,
+    Files, Table, TableError, arrow_file, arrow_stream,
     batches::{Columns, schema_of},
     column::ColumnKind,
     csv, excel,
@@ -110,6 +110,18 @@ pub(crate) fn prepare(
     work: &Work,
 ) -> Result<Prepared, TableError> {
     let files = sources(folders, reading.location, work)?;
+    if let Some(Location::Local(path)) = reading.rejects_location {
+        let target = folders.target(path)?;
+        if files.iter().any(|file| file.is_at(&target)) {
+            return Err(rejects_refused(path));
+        }
+    }
+    if let Some(Location::Objects(objects)) = reading.rejects_location {
+        let shown = objects.shown();
+        if files.iter().any(|file| file.shown == shown) {
+            return Err(rejects_refused(&shown));
+        }
+    }
     let format = match reading.step.format {
         Some(format) => format,
         None => common_format(&files)?,
@@ -157,6 +169,11 @@ pub(super) fn prepared(
             Format::Arrow => {
                 Shape::Typed(typed::columns(&source, arrow_file::NAME, arrow_file::open)?)
             }
+            Format::ArrowStream => Shape::Typed(typed::columns(
+                &source,
+                arrow_stream::NAME,
+                arrow_stream::open,
+            )?),
         },
     };
     Ok(Prepared {
@@ -169,6 +186,13 @@ pub(super) fn prepared(
         rejects_location: reading.rejects_location.cloned(),
         label: reading.label.to_owned(),
     })
+}
+
+/// The place for rejected rows is that of a file which holds others.
+fn rejects_refused(path: &str) -> TableError {
+    let message =
+        format!("`{path}` cannot be used for rejected rows: it is a file that the step reads");
+    TableError::refused("file_refused", message)
 }
 
 /// The files to read, in the order of their names; at least one.
@@ -271,6 +295,13 @@ impl Prepared {
             (Shape::Typed(own), Format::Arrow) => {
                 typed::read(&source, own, arrow_file::NAME, arrow_file::open, &mut sink)
             }
+            (Shape::Typed(own), Format::ArrowStream) => typed::read(
+                &source,
+                own,
+                arrow_stream::NAME,
+                arrow_stream::open,
+                &mut sink,
+            ),
             (Shape::Typed(own), _) => {
                 typed::read(&source, own, parquet::NAME, parquet::open, &mut sink)
             }
@@ -335,7 +366,7 @@ pub(super) fn unknown_format(path: &str) -> TableError {
     TableError::refused(
         "unknown_format",
         format!(
-            "the format of `{path}` does not follow from its ending (.csv, .json, .ndjson, .jsonl, .parquet, .arrow, .xlsx, .xls, .ods); give it as `format`"
+            "the format of `{path}` does not follow from its ending (.csv, .json, .ndjson, .jsonl, .parquet, .arrow, .arrows, .xlsx, .xls, .ods); give it as `format`"
         ),
     )
 }

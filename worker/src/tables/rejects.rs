@@ -197,6 +197,26 @@ mod tests {
     }
 
     #[test]
+    fn rejected_rows_do_not_go_into_a_file_that_is_read() {
+        let place = Place::new();
+        place.put("a.csv", "a\n1\n");
+        place.put("b.csv", "a\n1\n");
+        std::os::unix::fs::symlink(place.path("b.csv"), place.path("link.csv")).unwrap();
+        for (files, rejects) in [
+            ("a.csv", "a.csv"),
+            ("*.csv", "./b.csv"),
+            ("b.csv", "link.csv"),
+        ] {
+            let step = rejecting(files, json!({ "rejects": { "path": rejects } }));
+            let error = place.read_step(step).err().unwrap();
+            assert_eq!(error.code(), "file_refused");
+            let expected = format!("`{rejects}` cannot be used for rejected rows");
+            assert!(error.to_string().starts_with(&expected), "{error}");
+        }
+        assert_eq!(place.text("b.csv"), "a\n1\n");
+    }
+
+    #[test]
     fn too_many_rejected_rows_fail_and_the_first_are_named() {
         let place = Place::new();
         place.put("a.csv", "a\n1\nx\ny\n");

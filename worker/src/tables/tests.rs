@@ -170,7 +170,7 @@ pub(super) fn shown(table: &Table) -> Vec<String> {
 }
 
 /// Settings with room for small tests.
-pub(super) fn settings() -> TableSettings {
+pub(crate) fn settings() -> TableSettings {
     TableSettings {
         files: Vec::new(),
         memory: Some(ByteSize::of(256 << 20)),
@@ -189,6 +189,6 @@ pub(super) fn budget(memory: u64) -> Budget {
 }
 
 /// An engine that spills to the system's folder for temporary files.
-pub(super) fn new_engine(settings: &TableSettings) -> Engine {
+pub(crate) fn new_engine(settings: &TableSettings) -> Engine {
     Engine::new(settings, &std::env::temp_dir()).unwrap()
 }

@@ -12,12 +12,12 @@ use datafusion::arrow::{
 use millstream_shared::flow::step::{Compression, CsvWriting, Format, TextFormat, WriteStep};
 
 use super::{
-    Feed, FeedReader, Files, Table, TableError, arrow_file,
+    Feed, FeedReader, Files, Table, TableError, arrow_file, arrow_stream,
     compression::compressed,
     error::Shown,
     excel, parquet, partitions,
     partitions::Spread,
-    partitions::is_partition_by,
+    partitions::is_part_of,
     publish::Draft,
     publish_elsewhere::{not_written, publish_at, publish_objects},
     publish_folder::{self, publish_folder},
@@ -132,7 +132,7 @@ fn write_partitions(
     match writing.location {
         Location::Local(path) => {
             let target = files.target_folder(path)?;
-            let is_ours = |name: &str, is_folder| is_folder && is_partition_by(columns, name);
+            let is_ours = |depth, name: &str, kind| is_part_of(columns, depth, name, kind);
             publish_folder(&target, writing.label, work, is_ours, |folder| {
                 partitions::write(feed, columns, ending, work, |name, part| {
                     publish_folder::put(folder, name, |draft| fill(part, folder, draft))
@@ -141,7 +141,7 @@ fn write_partitions(
         }
         Location::Objects(objects) => {
             let folder = objects.folder();
-            let is_ours = |name: &str| is_partition_by(columns, name);
+            let is_ours = |depth, name: &str, kind| is_part_of(columns, depth, name, kind);
             let (spread, written) = publish_objects(objects, work, is_ours, |drafts| {
                 partitions::write(feed, columns, ending, work, |name, part| {
                     drafts.put(name, |draft| fill(part, folder, draft))
@@ -168,6 +168,7 @@ fn write_as(
         Format::Ndjson => write_json::<LineDelimited>(rows, output, work),
         Format::Parquet => parquet::write(rows, output, work),
         Format::Arrow => arrow_file::write(rows, output, work),
+        Format::ArrowStream => arrow_stream::write(rows, output, work),
         Format::Excel => excel::write(rows, folder, output, work),
     }
 }

@@ -9,7 +9,7 @@ use serde::de::{self, Expected, Unexpected};
 use crate::flow::finding::{At, Segment};
 
 /// Kinds of steps and members that flows are going to have.
-const LATER: &[&str] = &["flow", "for_each", "choose", "wait", "schedules", "tables"];
+const LATER: &[&str] = &["flow", "for_each", "choose", "wait", "schedules"];
 
 /// Why a value was refused.
 #[derive(Debug)]

@@ -95,7 +95,9 @@ impl TryFrom<StepDocument> for Step {
         let kinds = [
             document.set.map(StepKind::Set),
             document.http.map(|http| StepKind::Http(Box::new(http))),
-            document.command.map(StepKind::Command),
+            document
+                .command
+                .map(|command| StepKind::Command(Box::new(command))),
             document.read.map(StepKind::Read),
             document.query.map(StepKind::Query),
             document.sql.map(StepKind::Sql),
@@ -152,7 +154,7 @@ impl From<Step> for StepDocument {
         match step.kind {
             StepKind::Set(values) => document.set = Some(values),
             StepKind::Http(http) => document.http = Some(*http),
-            StepKind::Command(command) => document.command = Some(command),
+            StepKind::Command(command) => document.command = Some(*command),
             StepKind::Read(read) => document.read = Some(read),
             StepKind::Query(query) => document.query = Some(query),
             StepKind::Sql(sql) => document.sql = Some(sql),

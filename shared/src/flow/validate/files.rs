@@ -1,10 +1,12 @@
 //! What steps that read and write files must satisfy by themselves.
 
+use indexmap::IndexMap;
+
 use crate::flow::{
     expression::is_template,
     finding::{Finding, Path},
     place::{self, Place},
-    step::{Compression, Format, OnBadRow, ReadStep, WriteStep},
+    step::{ColumnType, Compression, Format, OnBadRow, ReadStep, WriteStep},
 };
 
 /// The most words that can stand for a missing value.
@@ -39,23 +41,30 @@ pub(super) fn check_read(read: &ReadStep, path: &Path, findings: &mut Vec<Findin
         }
     }
     check_rejects(read, path, findings);
-    let Some(columns) = &read.columns else {
-        return;
-    };
-    let path = path.member("columns");
+    if let Some(columns) = &read.columns {
+        check_columns(columns, format, &path.member("columns"), findings);
+    }
+}
+
+/// Checks the columns that are declared, which stand at `path`.
+pub(super) fn check_columns(
+    columns: &IndexMap<String, ColumnType>,
+    format: Option<Format>,
+    path: &Path,
+    findings: &mut Vec<Finding>,
+) {
     if columns.is_empty() {
         findings.push(Finding::new(path.clone(), "must have at least one column"));
     }
     if let Some(format) = format
         && format.is_typed()
     {
-        let name = if format == Format::Arrow {
-            "an Arrow"
-        } else {
-            "a Parquet"
+        let name = match format {
+            Format::Parquet => "a Parquet",
+            _ => "an Arrow",
         };
         let message = format!("{name} file says itself which columns it has");
-        findings.push(Finding::new(path, message));
+        findings.push(Finding::new(path.clone(), message));
     }
 }
 
@@ -117,7 +126,12 @@ fn check_rejects(read: &ReadStep, path: &Path, findings: &mut Vec<Finding>) {
     }
 }
 
-fn check_is(wanted: Format, format: Option<Format>, path: &Path, findings: &mut Vec<Finding>) {
+pub(super) fn check_is(
+    wanted: Format,
+    format: Option<Format>,
+    path: &Path,
+    findings: &mut Vec<Finding>,
+) {
     if format.is_some_and(|format| format != wanted) {
         let files = match wanted {
             Format::Excel => "workbooks",
@@ -154,7 +168,12 @@ fn check_partitions(write: &WriteStep, path: &Path, findings: &mut Vec<Finding>)
     }
 }
 
-fn check_marks(delimiter: u8, quote: Option<u8>, path: &Path, findings: &mut Vec<Finding>) {
+pub(super) fn check_marks(
+    delimiter: u8,
+    quote: Option<u8>,
+    path: &Path,
+    findings: &mut Vec<Finding>,
+) {
     if quote == Some(delimiter) {
         let message = "must not be the delimiter as well";
         findings.push(Finding::new(path.member("quote"), message));
@@ -217,7 +236,7 @@ fn check_path(
         return;
     }
     let message = "the ending does not tell the format: end with `.csv`, `.json`, `.ndjson`, \
-                   `.parquet`, `.arrow` or `.xlsx`, or give `format`";
+                   `.parquet`, `.arrow`, `.arrows` or `.xlsx`, or give `format`";
     findings.push(Finding::new(path.member("path"), message));
 }
 

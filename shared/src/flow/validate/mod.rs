@@ -1,5 +1,6 @@
 //! What a flow must satisfy beyond its shape.
 
+mod command;
 mod databases;
 mod files;
 mod http;
@@ -457,6 +458,48 @@ steps:
     }
 
     #[test]
+    fn a_program_can_get_and_hand_back_its_tables() {
+        let text = "\
+id: f
+steps:
+  - { id: a, read: { path: a.csv } }
+  - { id: B, read: { path: b.csv } }
+  - id: c
+    command:
+      program: sort
+      args: ['{{ tables.a }}{{ tables.c }}', '{{ tables.d }}', '{{ tables }}']
+      tables: { in: { a: { format: csv }, B: { format: parquet, csv: {} }, c: { format: csv }, x: { format: csv } } }
+  - id: d
+    command: { program: x, tables: {}, limits: { processes: 0, open_files: 15, cpu_time: 0s } }
+  - id: e
+    command: { program: x, stdin: 1, tables: { in: { d: { format: json, via: stdin } }, out: { format: arrow, columns: { a: date } } } }
+  - { id: g, set: { x: '{{ tables.e }}' } }
+  - { id: h, sql: select * from e }
+  - id: i
+    command: { program: x, env: { P: '{{ tables.i }}' }, tables: { out: { format: csv, csv: { quote: ',' } } } }
+";
+        assert_problems(
+            text,
+            &[
+                "8:46 steps[2].command.args[1]: the command has no table `d` in its `tables`: the one that it makes is called like its step",
+                "8:64 steps[2].command.args[2]: a table must be named, as in `tables.orders`",
+                "9:70 steps[2].command.tables.in.B.csv: has a meaning for CSV files only, and this is another format",
+                "9:79 steps[2].command.tables.in.c: a step cannot name itself",
+                "9:99 steps[2].command.tables.in.x: there is no step `x`",
+                "11:36 steps[3].command.tables: must have tables in `in` or one in `out`",
+                "11:61 steps[3].command.limits.processes: must be at least 1",
+                "11:76 steps[3].command.limits.open_files: must be at least 16",
+                "11:90 steps[3].command.limits.cpu_time: must be at least `1ms`",
+                "13:46 steps[4].command.tables: standard input is one table or `stdin`, not several of them",
+                "13:57 steps[4].command.tables.in.d: `d` makes no table; a `command` does where its `tables` have `out`",
+                "13:120 steps[4].command.tables.out.columns: an Arrow file says itself which columns it has",
+                "14:24 steps[5].set.x: `tables` is not known here; known are `inputs`, `steps`, `run`, `args`",
+                "17:102 steps[7].command.tables.out.csv.quote: must not be the delimiter as well",
+            ],
+        );
+    }
+
+    #[test]
     fn the_format_of_a_file_can_be_told() {
         let text = "\
 id: f
@@ -474,7 +517,7 @@ steps:
   - { id: k, write: { path: 'out/{{ inputs.x }}', from: a, format: parquet } }
 ";
         let untold = "the ending does not tell the format: end with `.csv`, `.json`, `.ndjson`, \
-                      `.parquet`, `.arrow` or `.xlsx`, or give `format`";
+                      `.parquet`, `.arrow`, `.arrows` or `.xlsx`, or give `format`";
         assert_problems(
             text,
             &[

@@ -120,15 +120,18 @@ impl<'a> Checker<'a, '_> {
             own: Some(step),
             view,
         };
-        let with_secrets = Place {
-            roots: &["inputs", "steps", "run", "args", "secrets"],
-            ..place
-        };
         let take_secrets = secrets::places(&step.kind, path);
+        let command = path.member("command");
+        let take_paths = ["args", "env", "stdin"].map(|member| command.member(member));
         for (path, text) in texts::of_step(step, path) {
-            let takes_secrets = take_secrets.iter().any(|place| path.is_within(place));
-            let place = if takes_secrets { &with_secrets } else { &place };
-            self.text(text, &path, place);
+            let is_within = |places: &[Path]| places.iter().any(|place| path.is_within(place));
+            let roots: &[&str] = match (is_within(&take_secrets), is_within(&take_paths)) {
+                (false, false) => place.roots,
+                (true, false) => &["inputs", "steps", "run", "args", "secrets"],
+                (false, true) => &["inputs", "steps", "run", "args", "tables"],
+                (true, true) => &["inputs", "steps", "run", "args", "tables", "secrets"],
+            };
+            self.text(text, &path, &Place { roots, ..place });
         }
         match &step.kind {
             StepKind::Sql(sql) => self.sql(sql, &path.member("sql"), step, view),
@@ -142,6 +145,13 @@ impl<'a> Checker<'a, '_> {
                     step,
                     view,
                 );
+            }
+            StepKind::Command(program) => {
+                let path = command.member("tables").member("in");
+                let tables = program.tables.iter();
+                for table in tables.flat_map(|tables| tables.taken.keys()) {
+                    self.taken(table, path.member(table.as_str()), step, view);
+                }
             }
             StepKind::Load(load) => {
                 self.taken(&load.from, path.member("load").member("from"), step, view);
@@ -225,6 +235,14 @@ impl<'a> Checker<'a, '_> {
                 let name = name.parse::<SecretName>();
                 name.map(drop).map_err(|error| error.to_string())
             }
+            ("tables", None) => Err("a table must be named, as in `tables.orders`".to_owned()),
+            ("tables", Some(name)) => match place.own {
+                Some(step) if has_table(step, name) => Ok(()),
+                _ => Err(format!(
+                    "the command has no table `{name}` in its `tables`: the one that it makes is \
+                     called like its step"
+                )),
+            },
             ("args", Some(name)) => match place.own {
                 Some(step) if step.args.contains_key(name) => Ok(()),
                 _ => Err(format!("the step has no argument `{name}` in its `args`")),
@@ -267,6 +285,12 @@ impl<'a> Checker<'a, '_> {
         let found = self.find(name, Some(step), &view.tables)?;
         match &found.kind {
             StepKind::Read(_) | StepKind::Query(_) | StepKind::Sql(_) => Ok(()),
+            StepKind::Command(command) => match &command.tables {
+                Some(tables) if tables.made.is_some() => Ok(()),
+                _ => Err(format!(
+                    "`{name}` makes no table; a `command` does where its `tables` have `out`"
+                )),
+            },
             StepKind::Http(http) if http.makes_table() => Ok(()),
             _ => Err(format!(
                 "`{name}` makes no table; steps with `read`, `query`, `sql` and `http` with \
@@ -297,6 +321,17 @@ impl<'a> Checker<'a, '_> {
         let hint = similar.map_or_else(String::new, |id| format!("; did you mean `{id}`?"));
         Err(format!("there is no step `{name}`{hint}"))
     }
+}
+
+/// Whether the program of a step takes or makes a table of this name.
+fn has_table(step: &Step, name: &str) -> bool {
+    let StepKind::Command(command) = &step.kind else {
+        return false;
+    };
+    let tables = command.tables.iter();
+    tables
+        .flat_map(|tables| tables.files(&step.id))
+        .any(|(id, _)| id.as_str() == name)
 }
 
 fn bad_sql(sql: &str, error: InvalidSql, path: &Path) -> Finding {

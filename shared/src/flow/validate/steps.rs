@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::{databases, files, http, inputs::is_name, rules, timeout};
+use super::{command, databases, files, http, inputs::is_name, rules, timeout};
 use crate::{
     flow::{
         expression::is_template,
         finding::{At, Finding, Path},
-        step::{CommandStep, Step, StepKind},
+        step::{Step, StepKind},
         texts,
     },
     retry::RetryPolicy,
@@ -36,7 +36,7 @@ pub(super) fn check(step: &Step, path: &Path, findings: &mut Vec<Finding>) {
         // Its names are checked with the tables that it takes.
         StepKind::Set(_) | StepKind::Sql(_) => {}
         StepKind::Http(request) => http::check(request, &path.member("http"), findings),
-        StepKind::Command(command) => check_command(command, &path.member("command"), findings),
+        StepKind::Command(step) => command::check(step, &path.member("command"), findings),
         StepKind::Read(read) => files::check_read(read, &path.member("read"), findings),
         StepKind::Query(query) => {
             databases::check_statement(query, &path.member("query"), findings)
@@ -81,21 +81,6 @@ fn check_argument(name: &str, value: &Value, path: &Path, findings: &mut Vec<Fin
         {
             let message = "an argument's default is a value: it cannot have `{{ }}`";
             findings.push(Finding::new(path, message));
-        }
-    }
-}
-
-fn check_command(command: &CommandStep, path: &Path, findings: &mut Vec<Finding>) {
-    if command.program.trim().is_empty() {
-        findings.push(Finding::new(path.member("program"), "must name a program"));
-    }
-    for name in command.env.keys() {
-        if name.is_empty() || name.contains(['=', '\0']) {
-            findings.push(Finding {
-                path: path.member("env").member(name),
-                at: At::Name,
-                message: "the name of a variable is not empty and has no `=`".to_owned(),
-            });
         }
     }
 }

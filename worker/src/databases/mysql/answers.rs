@@ -18,7 +18,8 @@ use crate::{
         decimal::Decimal,
         error::DatabaseError,
         kind::Kind,
-        session::{Session, Statement},
+        session::Session,
+        statement::Statement,
     },
     tables::{Engine, Table},
 };

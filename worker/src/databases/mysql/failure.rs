@@ -3,7 +3,8 @@
 use millstream_shared::connection::Server;
 use sqlx::mysql::MySqlDatabaseError;
 
-use crate::databases::error::{DatabaseError, Place};
+use super::PORT;
+use crate::databases::error::{self, DatabaseError, Place};
 
 fn told(error: &sqlx::Error) -> Option<&MySqlDatabaseError> {
     error.as_database_error()?.try_downcast_ref()
@@ -38,11 +39,8 @@ pub(super) fn of_rows(error: sqlx::Error, before: u64) -> DatabaseError {
 /// Why no connection could be had.
 pub(super) fn of_connecting(error: sqlx::Error, server: &Server) -> DatabaseError {
     match error {
-        sqlx::Error::Io(error) => {
-            let port = server.port.map_or(3306, u16::from);
-            let message = format!("{}:{port} cannot be reached: {error}", server.host);
-            DatabaseError::passing("database_unreachable", message)
-        }
+        sqlx::Error::Io(error) => error::unreachable(server, PORT, &error),
+        sqlx::Error::Protocol(_) => error::other_kind(server, PORT, "MySQL"),
         error => failure(error),
     }
 }

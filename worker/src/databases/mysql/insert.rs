@@ -3,18 +3,24 @@
 use sqlx::{Arguments, AssertSqlSafe, Encode, MySqlConnection, Type, mysql::MySqlArguments};
 
 use super::failure;
-use crate::databases::{
-    cell::{Cell, date_text, moment_text, time_text},
-    error::{DatabaseError, Place},
+use crate::{
+    databases::{
+        cell::{Cell, date_text, moment_text, time_text},
+        decimal::DIGITS_MAX,
+        error::{DatabaseError, Place},
+        names::quoted,
+        session::Load,
+    },
     fault,
-    names::quoted,
-    session::Load,
 };
 
 /// How many rows, values and bytes one statement brings at the most.
 const ROWS_MAX: usize = 500;
 const VALUES_MAX: usize = 10_000;
 const BYTES_MAX: usize = 1 << 20;
+
+/// How many digits behind the point a decimal of MySQL has at the most.
+pub(super) const SCALE_MAX: i8 = 30;
 
 /// Brings the rows of a load into `table`, which is quoted, many with each
 /// statement.
@@ -72,7 +78,16 @@ pub(super) fn bind(arguments: &mut MySqlArguments, cell: &Cell<'_>) -> Result<us
         Cell::Single(_) | Cell::Double(_) => return Err("is not a finite number".to_owned()),
         Cell::Bytes(bytes) => return add(arguments, bytes.to_vec(), bytes.len()),
         Cell::Text(text) => text.to_string(),
-        Cell::Decimal(value) => value.to_string(),
+        Cell::Decimal(value) => {
+            // MySQL would cut off the rest and not say so.
+            let digits = value.digits_with(DIGITS_MAX, SCALE_MAX);
+            if value.scale > SCALE_MAX as u32 && digits.is_err() {
+                return Err(format!(
+                    "{value} has more digits behind the point than the 30 of MySQL"
+                ));
+            }
+            value.to_string()
+        }
         Cell::Date(days) => date_text(*days),
         Cell::Time(microseconds) => time_text(*microseconds),
         // The time zone of the session is UTC.

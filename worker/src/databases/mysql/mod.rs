@@ -20,14 +20,18 @@ pub(super) use answers::query;
 use super::{
     Around, CLOSING_MAX, CONNECT_MAX,
     cell::Cell,
-    error::DatabaseError,
+    error::{self, DatabaseError},
     kind::Kind,
     marker::{self, Change, Marker},
     names::{Parts, STAGE, quoted},
-    session::{Load, Session, Statement},
+    session::{Load, Session},
+    statement::Statement,
 };
 use failure::failure;
-use insert::{bind, insert};
+use insert::{SCALE_MAX, bind, insert};
+
+/// The usual port.
+const PORT: u16 = 3306;
 
 /// Ways of keeping tables that know transactions.
 const TRANSACTIONAL: &[&str] = &["innodb", "ndbcluster", "ndb", "rocksdb", "tokudb"];
@@ -45,8 +49,7 @@ impl Mysql {
         let connection = match timeout(CONNECT_MAX, connecting).await {
             Ok(connected) => connected.map_err(|error| failure::of_connecting(error, server))?,
             Err(_) => {
-                let message = format!("{} did not answer within {CONNECT_MAX:?}", server.host);
-                return Err(DatabaseError::passing("database_unreachable", message));
+                return Err(error::silent(server, PORT));
             }
         };
         let mut session = Self { connection };
@@ -322,7 +325,7 @@ impl Session for Mysql {
 fn options(server: &Server) -> MySqlConnectOptions {
     let mut options = MySqlConnectOptions::new()
         .host(&server.host)
-        .port(server.port.map_or(3306, u16::from))
+        .port(server.port.map_or(PORT, u16::from))
         .database(&server.database)
         .username(&server.user)
         .pipes_as_concat(false)
@@ -358,7 +361,11 @@ fn type_of(kind: &Kind, is_key: bool) -> String {
         Kind::Single => "float".to_owned(),
         Kind::Double => "double".to_owned(),
         Kind::Decimal { precision, scale } => {
-            format!("decimal({}, {})", precision.max(&1), (*scale).clamp(0, 30))
+            format!(
+                "decimal({}, {})",
+                precision.max(&1),
+                (*scale).clamp(0, SCALE_MAX)
+            )
         }
         // A text of any length has no index.
         Kind::Text if is_key => "varchar(255)".to_owned(),

@@ -6,12 +6,14 @@ use chrono::Datelike;
 use sqlx::{AssertSqlSafe, Column, Executor, PgConnection, SqlSafeStr, Statement, TypeInfo};
 
 use super::failure::failure;
-use crate::databases::{
-    cell::{Cell, day, hex, split_moment, time_text},
-    error::{DatabaseError, Place},
+use crate::{
+    databases::{
+        cell::{Cell, day, hex, split_moment, time_text},
+        error::{DatabaseError, Place},
+        names::quoted,
+        session::Load,
+    },
     fault,
-    names::quoted,
-    session::Load,
 };
 
 /// How much is sent at once.
@@ -74,10 +76,17 @@ async fn json_columns(
     Ok(is_json.collect())
 }
 
+/// What texts of PostgreSQL do not hold.
+const NO_ZERO: &str = "holds a character with the code 0, which no text of PostgreSQL can";
+
 /// Appends a value to a line.
 fn put(line: &mut String, cell: &Cell<'_>, as_json: bool) -> Result<(), &'static str> {
+    // Writing into a text cannot fail.
     match cell {
         Cell::Null => line.push_str("\\N"),
+        Cell::Integer(value) => drop(write!(line, "{value}")),
+        Cell::Double(value) if value.abs() < 1e16 => drop(write!(line, "{value}")),
+        Cell::Text(text) if text.contains('\0') => return Err(NO_ZERO),
         Cell::Text(text) => put_escaped(line, text),
         Cell::Object(_) => put_escaped(line, &cell.to_json().to_string()),
         Cell::List(_) if as_json => put_escaped(line, &cell.to_json().to_string()),
@@ -98,6 +107,7 @@ fn plain(cell: &Cell<'_>) -> Result<String, &'static str> {
         Cell::Double(value) if value.abs() >= 1e16 => format!("{value:?}"),
         Cell::Double(value) => value.to_string(),
         Cell::Decimal(value) => value.to_string(),
+        Cell::Text(text) if text.contains('\0') => return Err(NO_ZERO),
         Cell::Text(text) => text.to_string(),
         Cell::Bytes(bytes) => format!("\\x{}", hex(bytes)),
         Cell::Date(days) => {
@@ -153,15 +163,18 @@ fn array(items: &[Cell<'_>]) -> Result<String, &'static str> {
 }
 
 fn put_escaped(line: &mut String, text: &str) {
-    for letter in text.chars() {
-        match letter {
-            '\\' => line.push_str("\\\\"),
-            '\n' => line.push_str("\\n"),
-            '\r' => line.push_str("\\r"),
-            '\t' => line.push_str("\\t"),
-            letter => line.push(letter),
-        }
+    let mut rest = text;
+    while let Some(found) = rest.find(['\\', '\n', '\r', '\t']) {
+        line.push_str(&rest[..found]);
+        line.push_str(match rest.as_bytes()[found] {
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            _ => "\\\\",
+        });
+        rest = &rest[found + 1..];
     }
+    line.push_str(rest);
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use millstream_shared::connection::Server;
 use sqlx::postgres::PgDatabaseError;
 
-use crate::databases::error::{DatabaseError, Place};
+use super::PORT;
+use crate::databases::error::{self, DatabaseError, Place};
 
 /// The five letters that PostgreSQL has for a failure.
 pub(super) fn code(error: &sqlx::Error) -> Option<&str> {
@@ -37,11 +38,8 @@ pub(super) fn failure(error: sqlx::Error) -> DatabaseError {
 /// Why no connection could be had.
 pub(super) fn of_connecting(error: sqlx::Error, server: &Server) -> DatabaseError {
     match error {
-        sqlx::Error::Io(error) => {
-            let port = server.port.map_or(5432, u16::from);
-            let message = format!("{}:{port} cannot be reached: {error}", server.host);
-            DatabaseError::passing("database_unreachable", message)
-        }
+        sqlx::Error::Io(error) => error::unreachable(server, PORT, &error),
+        sqlx::Error::Protocol(_) => error::other_kind(server, PORT, "PostgreSQL"),
         error => failure(error),
     }
 }

@@ -18,13 +18,17 @@ pub(super) use answers::query;
 
 use super::{
     Around, CLOSING_MAX, CONNECT_MAX,
-    error::DatabaseError,
+    error::{self, DatabaseError},
     kind::Kind,
     marker::{self, Change, Marker},
     names::{Parts, STAGE},
-    session::{Load, Session, Statement},
+    session::{Load, Session},
+    statement::Statement,
 };
 use failure::failure;
+
+/// The usual port.
+const PORT: u16 = 5432;
 
 /// How soon the server notices that nobody waits for an answer any more.
 const NOTICED_AFTER: &str = "5s";
@@ -45,8 +49,7 @@ impl Postgres {
         let connection = match timeout(CONNECT_MAX, connecting).await {
             Ok(connected) => connected.map_err(|error| failure::of_connecting(error, server))?,
             Err(_) => {
-                let message = format!("{} did not answer within {CONNECT_MAX:?}", server.host);
-                return Err(DatabaseError::passing("database_unreachable", message));
+                return Err(error::silent(server, PORT));
             }
         };
         let mut session = Self { connection };
@@ -252,7 +255,7 @@ impl Session for Postgres {
 fn options(server: &Server) -> PgConnectOptions {
     let mut options = PgConnectOptions::new_without_pgpass()
         .host(&server.host)
-        .port(server.port.map_or(5432, u16::from))
+        .port(server.port.map_or(PORT, u16::from))
         .database(&server.database)
         .username(&server.user)
         .password(

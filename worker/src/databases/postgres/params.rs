@@ -10,7 +10,7 @@ use sqlx::{
 };
 
 use super::failure::failure;
-use crate::databases::{error::DatabaseError, session::Statement};
+use crate::databases::{error::DatabaseError, statement::Statement};
 
 /// The statement as PostgreSQL understands it, and the values that it gets.
 pub(super) async fn prepared(

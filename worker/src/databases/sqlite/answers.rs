@@ -11,15 +11,8 @@ use sqlx::{
 use super::{Sqlite, declared, failure::failure, prepared};
 use crate::{
     databases::{
-        Around,
-        answer::Answer,
-        cell::Cell,
-        decimal::Decimal,
-        error::DatabaseError,
-        kind::Kind,
-        names::TableName,
-        session::{Session, Statement},
-        texts,
+        Around, answer::Answer, cell::Cell, decimal::Decimal, error::DatabaseError, kind::Kind,
+        names::TableName, session::Session, statement::Statement, texts,
     },
     tables::{Engine, Files, Table},
 };
@@ -32,8 +25,7 @@ pub(in crate::databases) async fn query(
     engine: &Engine,
     around: Around,
 ) -> Result<Table, DatabaseError> {
-    let mut session = Sqlite::connect(file, files, false, around).await?;
-    session.run("pragma query_only = on".to_owned()).await?;
+    let mut session = Sqlite::connect_reading(statement, file, files, around).await?;
     let connection = &mut session.connection;
     let (prepared, arguments) = prepared(connection, statement).await?;
     let columns = columns(connection, &prepared).await?;

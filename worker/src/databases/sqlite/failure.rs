@@ -4,6 +4,10 @@ use sqlx::sqlite::SqliteError;
 
 use crate::databases::error::DatabaseError;
 
+/// The code where a transaction has to be taken back whose worker died, which
+/// only who may write can do.
+pub(super) const UNFINISHED: &str = "unfinished_transaction";
+
 /// Why something could not be done.
 pub(super) fn failure(error: sqlx::Error) -> DatabaseError {
     let Some(told) = error.as_database_error() else {
@@ -14,6 +18,25 @@ pub(super) fn failure(error: sqlx::Error) -> DatabaseError {
     DatabaseError {
         code,
         message: told.message().to_owned(),
+        is_passing,
+    }
+}
+
+/// Why a statement is none that a step may execute.
+pub(super) fn of_examining(error: rusqlite::Error) -> DatabaseError {
+    if matches!(error, rusqlite::Error::MultipleStatement) {
+        let message = "must be one statement, not several";
+        return DatabaseError::refused("statement_refused", message);
+    }
+    let code = error.sqlite_error().map_or(1, |error| error.extended_code);
+    let message = match error {
+        rusqlite::Error::SqliteFailure(_, Some(message)) => message,
+        error => error.to_string(),
+    };
+    let (code, is_passing) = meaning(code, &message);
+    DatabaseError {
+        code,
+        message,
         is_passing,
     }
 }
@@ -34,6 +57,8 @@ pub(super) fn lacks_unique_index(error: &sqlx::Error) -> bool {
 /// have the same code, 1, and differ in their text alone.
 fn meaning(code: i32, message: &str) -> (&'static str, bool) {
     match code & 0xff {
+        // SQLITE_READONLY_ROLLBACK, SQLITE_READONLY_RECOVERY
+        8 if matches!(code, 776 | 264) => (UNFINISHED, true),
         5 | 6 => ("lock_timeout", true),
         8 => ("read_only", false),
         13 => ("database_full", true),

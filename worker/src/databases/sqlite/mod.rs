@@ -1,10 +1,13 @@
 //! SQLite.
 
 mod answers;
+mod examine;
 mod failure;
 mod fit;
+#[cfg(test)]
+mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use millstream_shared::connection::SqliteFile;
 use serde_json::Value;
@@ -20,13 +23,14 @@ pub(super) use answers::query;
 use super::{
     Around, CLOSING_MAX,
     error::{DatabaseError, Place},
-    fault,
     kind::Kind,
     marker::{self, Change, Marker},
     names::{Parts, STAGE, TableName, quoted},
-    session::{Load, Session, Statement},
+    session::{Load, Session},
+    statement::Statement,
 };
-use crate::tables::Files;
+use crate::{fault, tables::Files};
+use examine::{Allowed, examine};
 use failure::failure;
 
 /// How many values one statement brings at the most.
@@ -38,16 +42,63 @@ pub(super) struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens the file, which is made where `is_made` and it is not there.
+    /// Opens the file, which is made where it is not there.
     pub(super) async fn connect(
         file: &SqliteFile,
         files: &Files,
-        is_made: bool,
         around: Around,
     ) -> Result<Self, DatabaseError> {
-        let path: PathBuf = files.database(&file.path)?;
-        let connection = open(&path, is_made, around).await.map_err(failure)?;
+        let path = files.database(&file.path)?;
+        Self::open(options(&path, around).create_if_missing(true)).await
+    }
+
+    /// The same for a statement that a step may execute.
+    pub(super) async fn connect_for(
+        statement: &Statement<'_>,
+        file: &SqliteFile,
+        files: &Files,
+        around: Around,
+    ) -> Result<Self, DatabaseError> {
+        let mut session = Self::connect(file, files, around).await?;
+        session.take_back().await?;
+        let (path, sql) = (files.database(&file.path)?, statement.sql.to_owned());
+        examine(path, sql, Allowed::Changing, around).await?;
+        Ok(session)
+    }
+
+    /// Opens the file for a statement that can change nothing.
+    async fn connect_reading(
+        statement: &Statement<'_>,
+        file: &SqliteFile,
+        files: &Files,
+        around: Around,
+    ) -> Result<Self, DatabaseError> {
+        let path = files.database(&file.path)?;
+        let sql = statement.sql.to_owned();
+        let examined = examine(path.clone(), sql.clone(), Allowed::Reading, around).await;
+        match examined {
+            Err(error) if error.code == failure::UNFINISHED => {
+                let mut writer = Self::open(options(&path, around)).await?;
+                writer.take_back().await?;
+                writer.close().await;
+                examine(path.clone(), sql, Allowed::Reading, around).await?;
+            }
+            examined => examined?,
+        }
+        Self::open(options(&path, around).read_only(true)).await
+    }
+
+    async fn open(options: SqliteConnectOptions) -> Result<Self, DatabaseError> {
+        let connection = SqliteConnection::connect_with(&options).await;
+        let connection = connection.map_err(failure)?;
         Ok(Self { connection })
+    }
+
+    /// Takes back what somebody left half done who died while writing: SQLite does
+    /// so when somebody reads who may write as well.
+    async fn take_back(&mut self) -> Result<(), DatabaseError> {
+        let reading = "select 1 from sqlite_schema limit 1".to_owned();
+        self.run(reading).await.map(drop)
     }
 
     async fn run(&mut self, sql: String) -> Result<u64, DatabaseError> {
@@ -119,13 +170,11 @@ impl Sqlite {
     }
 }
 
-async fn open(path: &Path, is_made: bool, around: Around) -> Result<SqliteConnection, sqlx::Error> {
-    let options = SqliteConnectOptions::new()
+fn options(path: &Path, around: Around) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
         .filename(path)
-        .create_if_missing(is_made)
         .busy_timeout(around.lock_wait)
-        .disable_statement_logging();
-    SqliteConnection::connect_with(&options).await
+        .disable_statement_logging()
 }
 
 /// The names of a table's columns and the types that they are declared with.
@@ -147,25 +196,11 @@ async fn declared(
         .map_err(failure)
 }
 
-/// How statements start that open or make other files, or change how this one is
-/// kept.
-const OUTSIDE: &[&str] = &["attach", "detach", "pragma", "vacuum"];
-
 /// The values of a statement's placeholders, as many as it has.
 async fn prepared(
     connection: &mut SqliteConnection,
     statement: &Statement<'_>,
 ) -> Result<(sqlx::sqlite::SqliteStatement, SqliteArguments), DatabaseError> {
-    if !super::is_single(statement.sql) {
-        let message = "must be one statement, not several";
-        return Err(DatabaseError::refused("statement_refused", message));
-    }
-    let word = super::first_word(statement.sql).to_ascii_lowercase();
-    if OUTSIDE.contains(&word.as_str()) {
-        let message =
-            format!("`{word}` is not for steps: it reaches beyond the tables of its file");
-        return Err(DatabaseError::refused("statement_refused", message));
-    }
     let sql = AssertSqlSafe(statement.sql.to_owned()).into_sql_str();
     let prepared = connection.prepare(sql).await.map_err(failure)?;
     let wanted = match prepared.parameters() {

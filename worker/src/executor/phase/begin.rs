@@ -49,7 +49,7 @@ impl Carrying<'_> {
                 self.waiting.remove(&id);
                 let step = self.steps[&id];
                 if self.restoring.contains(&id) {
-                    self.start(step);
+                    self.restore(step);
                 } else if self.handles.get(&id).is_some_and(|of| !self.has_failed(of)) {
                     let record = without_attempt(step, None);
                     self.end(step, record);
@@ -64,6 +64,21 @@ impl Carrying<'_> {
             if !ended || self.failure.is_some() {
                 return Ok(());
             }
+        }
+    }
+
+    /// Executes a step again for its table, unless that must not be done.
+    fn restore(&mut self, step: &Step) {
+        match &step.kind {
+            StepKind::Command(command) if command.on_crash == OnCrash::Hold => {
+                let message = format!(
+                    "the table of the step `{}` was lost with a worker, and the step is declared \
+                     to be held then",
+                    step.id
+                );
+                self.fail_with("held", message);
+            }
+            _ => self.start(step),
         }
     }
 
@@ -136,7 +151,7 @@ impl Carrying<'_> {
         let attempt = *attempts;
         let stop = self.giving_up.child_token();
         let offers = self.streams.contains_key(&step.id);
-        let offer = offers.then(|| Offer::new(step.id.clone(), self.offers.0.clone()));
+        let offer = offers.then(|| Offer::new(step.id.clone(), self.offer.clone()));
         let context = StepContext {
             run: self.around.hold.lease.run,
             flow: self.around.flow.clone(),

@@ -15,7 +15,7 @@ use crate::tables::{Feed, Flow};
 
 impl Carrying<'_> {
     /// Notes that the rows of a step can be taken.
-    pub(super) fn offered(&mut self, step: StepId, flow: Flow) {
+    pub(super) fn take_offer(&mut self, step: StepId, flow: Flow) {
         // It may have been stopped since.
         if self.progress.is_running(&step)
             && let Some(taker) = self.streams.get(&step)

@@ -28,11 +28,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Clock, attempt::Attempted, scope::RunScope};
-use crate::{
-    Shared,
-    lease::Hold,
-    tables::{Feed, Flow},
-};
+use crate::{Shared, lease::Hold, steps::Offered, tables::Feed};
 
 /// A run that has nothing to do for longer than this before a step is tried
 /// again is given back: a pause holds no slot.
@@ -85,10 +81,8 @@ struct Carrying<'r> {
     /// For each step whose rows another one takes while they are made, that one.
     streams: HashMap<StepId, StepId>,
     /// Where such steps say that their rows can be taken.
-    offers: (
-        mpsc::UnboundedSender<(StepId, Flow)>,
-        mpsc::UnboundedReceiver<(StepId, Flow)>,
-    ),
+    offer: mpsc::UnboundedSender<Offered>,
+    offered: mpsc::UnboundedReceiver<Offered>,
     /// For each step that is being executed, what makes it stop.
     stops: HashMap<StepId, CancellationToken>,
     /// Steps that had ended, and are executed again for their tables only:
@@ -116,6 +110,7 @@ impl<'r> Carrying<'r> {
                 }
             }
         }
+        let (offer, offered) = mpsc::unbounded_channel();
         let takes = all
             .values()
             .map(|step| (step.id.clone(), graph::tables_of(step, steps)));
@@ -125,7 +120,8 @@ impl<'r> Carrying<'r> {
             progress: Progress::new(waits_for(steps)),
             feeds: HashMap::new(),
             streams: streams::streams(steps),
-            offers: mpsc::unbounded_channel(),
+            offer,
+            offered,
             stops: HashMap::new(),
             restoring: HashSet::new(),
             attempts: HashMap::new(),
@@ -206,8 +202,8 @@ impl<'r> Carrying<'r> {
                 .next_attempt()
                 .filter(|_| self.failure.is_none() && !stopping);
             let went_on = tokio::select! {
-                Some((step, flow)) = self.offers.1.recv() => {
-                    self.offered(step, flow);
+                Some((step, flow)) = self.offered.recv() => {
+                    self.take_offer(step, flow);
                     Ok(())
                 }
                 Some(joined) = self.tasks.join_next() => match joined {

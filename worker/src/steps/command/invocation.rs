@@ -3,7 +3,6 @@
 use std::{
     io::{Error, ErrorKind},
     path::Path,
-    process::Stdio,
 };
 
 use millstream_shared::flow::{
@@ -11,8 +10,8 @@ use millstream_shared::flow::{
     step::CommandStep,
 };
 use serde_json::Value;
-use tokio::process::Command;
 
+use super::{limits::Limits, supervisor::Order};
 use crate::{mask::Mask, steps::StepError};
 
 /// A program with all that it is given.
@@ -24,6 +23,8 @@ pub(super) struct Invocation {
     pub(super) stdin: Vec<u8>,
     /// Hides secrets in what the program prints.
     pub(super) mask: Mask,
+    /// The paths of its tables, by the variables that hold them.
+    pub(super) tables: Vec<(String, String)>,
     search_path: String,
 }
 
@@ -54,7 +55,10 @@ impl Invocation {
     /// What a step runs whose templates are filled in.
     pub(super) fn new(step: &CommandStep, search_path: &str) -> Result<Self, StepError> {
         let program = step.program.clone();
-        if program.is_empty() || (program.contains('/') && !program.starts_with('/')) {
+        if program.is_empty()
+            || program.contains('\0')
+            || (program.contains('/') && !program.starts_with('/'))
+        {
             return Err(StepError::permanent(
                 "command_program",
                 format!(
@@ -77,30 +81,38 @@ impl Invocation {
                 .collect(),
             stdin: step.stdin.as_ref().map(text).unwrap_or_default().into(),
             mask: Mask::default(),
+            tables: Vec::new(),
             search_path: search_path.to_owned(),
         })
     }
 
-    /// The command, ready to start in `folder`.
-    pub(super) fn command(&self, folder: &Path) -> Command {
-        let mut command = Command::new(&self.program);
-        command
-            .args(&self.args)
-            .env_clear()
-            .env("PATH", &self.search_path)
-            .env("HOME", folder)
-            .env("TMPDIR", folder)
-            .env("LANG", "C.UTF-8")
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .current_dir(folder)
-            .stdin(if self.stdin.is_empty() {
-                Stdio::null()
-            } else {
-                Stdio::piped()
-            })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
+    /// The command in `folder`, within `limits`.
+    pub(super) fn order(&self, folder: &Path, limits: &Limits) -> Result<Order, StepError> {
+        let place = folder.to_string_lossy().into_owned();
+        let own = [
+            ("PATH", self.search_path.clone()),
+            ("HOME", place.clone()),
+            ("TMPDIR", place),
+            ("LANG", "C.UTF-8".to_owned()),
+        ];
+        let own = own
+            .map(|(name, value)| (name.to_owned(), value))
+            .into_iter();
+        let env: Vec<_> = own
+            .chain(self.tables.clone())
+            .chain(self.env.clone())
+            .collect();
+        let texts = env.iter().flat_map(|(name, value)| [name, value]);
+        if texts.chain(&self.args).any(|text| text.contains('\0')) {
+            return Err(self.not_started(&ErrorKind::InvalidInput.into()));
+        }
+        Ok(Order {
+            program: self.program.clone(),
+            args: self.args.clone(),
+            env,
+            folder: folder.to_owned(),
+            bounds: limits.bounds(),
+        })
     }
 
     /// Why the program could not be started. The message names the program

@@ -1,40 +1,52 @@
-//! The `command` step: runs a program in a group of processes and a folder of
-//! its own, with an environment that holds nothing of the worker's.
-//!
-//! How long it may take is the step's `timeout`. Memory and the number of
-//! processes are those of the worker's service or container.
+//! The `command` step: runs a program in a folder of its own, with an
+//! environment that holds nothing of the worker's, within limits, and with an
+//! end to all that it started.
 
-mod group;
 mod invocation;
+mod limits;
 mod output;
+mod running;
+mod supervised;
+mod supervisor;
+mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::{os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
+use std::{os::unix::process::ExitStatusExt, path::Path, process::ExitStatus};
 
 use millstream_shared::flow::step::CommandStep;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+pub use supervisor::supervise_if_told;
+
+/// The program by which commands are started: this one. Tests are another one.
+#[cfg(not(test))]
+use supervisor::this_program as launcher;
+#[cfg(test)]
+use tests::launcher;
+
 use self::{
-    group::{GRACE, Group, feed},
     invocation::Invocation,
+    limits::{LimitSettings, Limits},
     output::{Lines, Printed},
+    running::{Ended, Running, Said},
+    tables::{Exchange, Input, Output},
 };
 use super::{StepContext, StepError, StepOutput};
+use crate::tables::Table;
 
 /// Where programs are found unless the worker says otherwise.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How long output may still come in after the group was killed. Only a
-/// process that left the group can hold it open.
-const DRAIN: Duration = Duration::from_secs(1);
+/// Added to the number of a signal where a shell tells how a program ended.
+const SHELL_SIGNAL: i32 = 128;
 
-/// Whether `command` steps run, and where their programs are found.
+/// Whether `command` steps run, where their programs are found, and what they
+/// may use.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Commands {
     /// Whether `command` steps may run: they do what the user of this process
@@ -55,6 +67,10 @@ pub(crate) struct Commands {
         default_value = SEARCH_PATH
     )]
     pub(crate) search_path: String,
+
+    /// What a command may use; a step can ask for less.
+    #[command(flatten)]
+    pub(crate) limits: LimitSettings,
 }
 
 /// Whether `command` steps may run.
@@ -66,8 +82,8 @@ pub(crate) enum CommandPolicy {
     Deny,
 }
 
-/// Runs the program of a step and hands on what it printed:
-/// `{exit_code, stdout, truncated, json}`, see [`CommandStep`].
+/// Runs the program of a step and hands on its table, if it makes one, and what
+/// it printed: `{exit_code, stdout, truncated, json}`, see [`CommandStep`].
 ///
 /// Where the run is cancelled, and also where this future is dropped, the
 /// program and everything that it started are asked to end, and two seconds
@@ -83,8 +99,6 @@ pub(crate) async fn run(
             "this worker runs no `command` steps: MILLSTREAM_COMMANDS=allow permits them",
         ));
     }
-    let mut invocation = Invocation::of_step(step, &context.scope, &commands.search_path)?;
-    invocation.mask = context.mask.clone();
     let span = tracing::info_span!(
         "command",
         run = %context.run,
@@ -99,123 +113,129 @@ pub(crate) async fn run(
             format!("no folder could be made for the command: {error}"),
         )
     })?;
-    execute(&invocation, folder, &context.cancelled)
-        .instrument(span)
-        .await
-}
-
-async fn execute(
-    invocation: &Invocation,
-    folder: TempDir,
-    cancelled: &CancellationToken,
-) -> Result<StepOutput, StepError> {
-    let command = invocation.command(folder.path());
-    let mut group = Group::start(command, folder)
-        .await
-        .map_err(|error| invocation.not_started(&error))?;
-    let mut printed = Printed::default();
-    let mut lines = Lines::new(invocation.mask.clone());
-    let pipes = (
-        group.program.stdin.take(),
-        group.program.stdout.take(),
-        group.program.stderr.take(),
-    );
-    let mut exchange = Box::pin(async {
-        let (stdin, stdout, stderr) = pipes;
-        tokio::join!(
-            feed(stdin, &invocation.stdin),
-            read_printed(&mut printed, stdout),
-            read_lines(&mut lines, stderr),
-        )
-    });
-    let mut open = true;
-    let ended = loop {
-        tokio::select! {
-            biased;
-            () = cancelled.cancelled() => break None,
-            status = group.program.wait() => break Some(status),
-            _ = &mut exchange, if open => open = false,
-        }
+    let place = folder.path().to_owned();
+    let exchange = step.tables.as_ref();
+    let exchange = exchange.map(|tables| Exchange::new(tables, context, &place));
+    let scope = match &exchange {
+        Some(exchange) => exchange.scope(&context.scope),
+        None => context.scope.clone(),
     };
-    if ended.is_none() {
-        group.ask_to_end();
-        let all_ended = async {
-            // An error would only mean that there is nothing to wait for.
-            let _ = group.program.wait().await;
-            if open {
-                exchange.as_mut().await;
-                open = false;
-            }
+    let mut invocation = Invocation::of_step(step, &scope, &commands.search_path)?;
+    invocation.mask = context.mask.clone();
+    let command = Command {
+        launcher: &launcher().map_err(|error| invocation.not_started(&error))?,
+        limits: &Limits::new(&commands.limits, &step.limits),
+        cancelled: &context.cancelled,
+        exchange: exchange.as_ref(),
+    };
+    command.execute(invocation, folder).instrument(span).await
+}
+
+/// All that a program is executed with, besides itself.
+struct Command<'a> {
+    /// This very program.
+    launcher: &'a Path,
+    limits: &'a Limits,
+    cancelled: &'a CancellationToken,
+    exchange: Option<&'a Exchange<'a>>,
+}
+
+impl Command<'_> {
+    async fn execute(
+        &self,
+        mut invocation: Invocation,
+        folder: TempDir,
+    ) -> Result<StepOutput, StepError> {
+        let (mut input, mut output, mut rows_in) = (Input::Given, Output::Value, None);
+        if let Some(exchange) = self.exchange {
+            invocation.tables = exchange.variables();
+            input = exchange.hand_over().await?;
+            output = exchange.output()?;
+            rows_in = Some(exchange.rows_in());
+        }
+        let mut running = Running::start(self, &invocation, folder, input, output).await?;
+        let (ended, mut said) = running.follow(self, &invocation).await;
+        let outcome = match outcome(&invocation, self.limits, ended, &mut said) {
+            Ok(table) => self.table(table).await,
+            Err(error) => Err(error),
         };
-        // Those that are late are killed with the rest.
-        let _ = timeout(GRACE, all_ended).await;
+        running.clear_away().await;
+        let table = outcome?;
+        Ok(StepOutput {
+            value: value(&said.printed, &invocation),
+            rows: table.as_ref().map(Table::rows),
+            rows_in: rows_in.filter(|_| !invocation.tables.is_empty()),
+            bytes: Some(said.printed.bytes),
+            table,
+        })
     }
-    group.kill();
-    if open {
-        let _ = timeout(DRAIN, &mut exchange).await;
-    }
-    drop(exchange);
-    lines.finish();
-    group.clear_away().await;
 
-    match ended {
-        None => Err(StepError::cancelled()),
-        Some(Ok(status)) => outcome(invocation, status, &printed, &lines),
-        Some(Err(error)) => Err(StepError::transient(
-            "command_start",
-            format!(
-                "program `{}` could not be waited for: {error}",
-                invocation.program
-            ),
-        )),
+    /// The table of the program: the one that it has printed, or left.
+    async fn table(&self, printed: Option<Table>) -> Result<Option<Table>, StepError> {
+        match (printed, self.exchange) {
+            (None, Some(exchange)) => exchange.take_back().await,
+            (printed, _) => Ok(printed),
+        }
     }
 }
 
-async fn read_printed(printed: &mut Printed, stdout: Option<tokio::process::ChildStdout>) {
-    if let Some(stdout) = stdout {
-        printed.read(stdout).await;
-    }
-}
-
-async fn read_lines(lines: &mut Lines, stderr: Option<tokio::process::ChildStderr>) {
-    if let Some(stderr) = stderr {
-        lines.read(stderr).await;
-    }
-}
-
-fn outcome(
-    invocation: &Invocation,
-    status: ExitStatus,
-    printed: &Printed,
-    lines: &Lines,
-) -> Result<StepOutput, StepError> {
-    if !status.success() {
-        return Err(StepError::transient(
-            "exit_status",
-            failure_message(&invocation.program, status, lines),
-        ));
-    }
-    let stdout = printed.text(&invocation.mask);
+/// What a step hands on of a program that has succeeded.
+fn value(printed: &Printed, invocation: &Invocation) -> Value {
+    // Before it is read as JSON, which writes numbers in its own way.
+    let stdout = invocation.mask.text(&printed.text(&invocation.mask));
     let json = if printed.is_truncated() {
         Value::Null
     } else {
         serde_json::from_str(&stdout).unwrap_or(Value::Null)
     };
-    Ok(StepOutput {
-        value: json!({
-            "exit_code": 0,
-            "stdout": stdout,
-            "truncated": printed.is_truncated(),
-            "json": json,
-        }),
-        bytes: Some(printed.bytes),
-        ..StepOutput::default()
+    json!({
+        "exit_code": 0,
+        "stdout": stdout,
+        "truncated": printed.is_truncated(),
+        "json": json,
     })
+}
+
+/// The table that the program has printed, if it was to print one, or why the
+/// step fails.
+fn outcome(
+    invocation: &Invocation,
+    limits: &Limits,
+    ended: Ended,
+    said: &mut Said,
+) -> Result<Option<Table>, StepError> {
+    let program = &invocation.program;
+    let status = match ended {
+        Ended::Cancelled => return Err(StepError::cancelled()),
+        Ended::TookLong => return Err(limits.took_long(program)),
+        Ended::PrintedMuch => return Err(limits.printed_much(program)),
+        Ended::NotStarted(error) => return Err(invocation.not_started(&error)),
+        Ended::Passed(what) => return Err(limits.passed(program, what)),
+        Ended::Lost(error) => {
+            let message = format!("program `{program}` could not be waited for: {error}");
+            return Err(StepError::transient("command_start", message));
+        }
+        Ended::Itself(status) => status,
+    };
+    if is_ended_by(status, Signal::SIGXFSZ) {
+        return Err(limits.wrote_much(program));
+    }
+    if !status.success() {
+        let message = failure_message(program, status, &said.lines, limits);
+        return Err(StepError::transient("exit_status", message));
+    }
+    said.table.take().transpose()
+}
+
+/// Whether a signal has ended a program, or one that it is the shell of.
+fn is_ended_by(status: ExitStatus, signal: Signal) -> bool {
+    let signal = signal as i32;
+    status.signal() == Some(signal) || status.code() == Some(SHELL_SIGNAL + signal)
 }
 
 /// Names the program and how it ended; then the last line of its standard
 /// error, and on lines of their own those before it.
-fn failure_message(program: &str, status: ExitStatus, lines: &Lines) -> String {
+fn failure_message(program: &str, status: ExitStatus, lines: &Lines, limits: &Limits) -> String {
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(number)) => match Signal::try_from(number) {
@@ -229,6 +249,9 @@ fn failure_message(program: &str, status: ExitStatus, lines: &Lines) -> String {
     if let Some((last, before)) = last.split_last() {
         message.push_str(": ");
         message.push_str(last);
+        if let Some(limit) = limits.spoken_of(last) {
+            message.push_str(&format!(" ({limit})"));
+        }
         if !before.is_empty() {
             message.push_str("\nbefore that on standard error:\n");
             message.push_str(&before.join("\n"));

@@ -2,7 +2,8 @@
 //! outlives its step.
 
 use std::{
-    path::Path,
+    io,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -10,7 +11,20 @@ use nix::{errno::Errno, sys::signal, unistd::Pid};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Invocation, SEARCH_PATH, StepError, StepOutput, execute, output::STDOUT_BYTES_MAX};
+use super::{
+    Command, Invocation, SEARCH_PATH, StepError, StepOutput, limits::tests::limits,
+    output::STDOUT_BYTES_MAX,
+};
+
+/// The program that supervises commands, beside the one that these tests are
+/// in: `cargo build --workspace --bins` builds it.
+pub(super) fn launcher() -> io::Result<PathBuf> {
+    let tests = std::env::current_exe()?;
+    let folder = tests.parent().and_then(Path::parent).unwrap();
+    let worker = folder.join("millstream-worker");
+    assert!(worker.exists(), "{} has not been built", worker.display());
+    Ok(worker)
+}
 
 fn invocation(step: Value) -> Invocation {
     Invocation::new(&serde_json::from_value(step).unwrap(), SEARCH_PATH).unwrap()
@@ -20,12 +34,33 @@ fn shell(script: &str) -> Value {
     json!({ "program": "sh", "args": ["-c", script] })
 }
 
-fn own_folder() -> tempfile::TempDir {
-    tempfile::tempdir().unwrap()
+/// With a secret that JSON would write in its own way.
+fn hiding(invocation: Invocation) -> Invocation {
+    invocation.mask.add(["1234567890.10"]);
+    invocation
+}
+
+/// Runs a step in a folder of its own.
+async fn execute(step: Value, cancelled: &CancellationToken) -> Result<StepOutput, StepError> {
+    let own_limits = step["limits"].clone();
+    let own_limits = if own_limits.is_null() {
+        json!({})
+    } else {
+        own_limits
+    };
+    let command = Command {
+        launcher: &launcher().unwrap(),
+        limits: &limits(&[], own_limits),
+        cancelled,
+        exchange: None,
+    };
+    command
+        .execute(hiding(invocation(step)), tempfile::tempdir().unwrap())
+        .await
 }
 
 async fn run(step: Value) -> Result<StepOutput, StepError> {
-    execute(&invocation(step), own_folder(), &CancellationToken::new()).await
+    execute(step, &CancellationToken::new()).await
 }
 
 async fn stdout(step: Value) -> String {
@@ -87,6 +122,13 @@ async fn what_a_program_prints_is_its_value() {
 }
 
 #[tokio::test]
+async fn a_secret_number_is_hidden_before_json_writes_it_in_its_own_way() {
+    let output = run(shell("echo '{\"n\": 1234567890.10}'")).await.unwrap();
+    assert_eq!(output.value["stdout"], "{\"n\": ***}\n");
+    assert_eq!(output.value["json"], Value::Null);
+}
+
+#[tokio::test]
 async fn large_input_and_output_pass_at_once() {
     let large = "0123456789abcde\n".repeat(16_000);
     let echoed = stdout(json!({ "program": "cat", "stdin": large })).await;
@@ -103,7 +145,7 @@ async fn a_program_need_not_read_its_input() {
 #[tokio::test]
 async fn output_beyond_the_limit_is_dropped_and_said_so() {
     let output = run(shell(
-        "head -c 5000000 /dev/zero | tr '\\0' 1; head -c 300000 /dev/zero >&2",
+        "head -c 5000000 /dev/zero | tr '\\0' x; head -c 300000 /dev/zero >&2",
     ))
     .await
     .unwrap();
@@ -182,13 +224,103 @@ async fn what_a_program_left_behind_neither_holds_its_step_nor_survives() {
 }
 
 #[tokio::test]
-async fn a_process_that_left_the_group_does_not_hold_its_step() {
+async fn a_daemon_that_left_group_and_session_ends_with_its_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pids");
+    let daemon = format!("sleep 600 & echo $! > {}", file.display());
+    let script = format!("setsid sh -c '{daemon}' > /dev/null 2>&1; echo done");
     let started = Instant::now();
-    assert_eq!(
-        stdout(shell("setsid sleep 8 & sleep 0.2; echo done")).await,
-        "done\n"
-    );
+    assert_eq!(stdout(shell(&script)).await, "done\n");
     assert!(started.elapsed() < Duration::from_secs(6));
+    let left = numbers(&file, 1).await;
+    assert!(has_ended(left[0]), "{} is alive", left[0]);
+}
+
+#[tokio::test]
+async fn a_limit_that_is_passed_ends_the_program_and_is_named() {
+    let filling = "head -c 400000000 /dev/zero | tail -c 400000000 > /dev/null; sleep 600";
+    for (script, limits, expected) in [
+        (
+            filling,
+            json!({ "memory": "64MiB" }),
+            "took more than the 64 MiB of memory that `limits: { memory }`",
+        ),
+        (
+            "while :; do :; done",
+            json!({ "cpu_time": "300ms" }),
+            "took more than the 300ms on processors that `limits: { cpu_time }`",
+        ),
+        (
+            "for n in 1 2 3 4 5 6 7 8 9; do setsid sleep 600 & done; wait",
+            json!({ "processes": 5 }),
+            "was more than the 5 processes that `limits: { processes }`",
+        ),
+        (
+            "yes",
+            json!({ "output": "1MiB" }),
+            "printed more than the 1 MiB that `limits: { output }`",
+        ),
+        (
+            "exec head -c 2000000 /dev/zero > big",
+            json!({ "file_size": "1MiB" }),
+            "wrote more into a file than the 1 MiB that `limits: { file_size }`",
+        ),
+    ] {
+        let mut step = shell(script);
+        step["limits"] = limits;
+        let started = Instant::now();
+        let error = run(step).await.unwrap_err();
+        assert_eq!(
+            (error.code, error.retriable),
+            ("command_limit", false),
+            "{error}"
+        );
+        assert!(error.message.contains(expected), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(20), "{script}");
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_only_makes_something_fail_is_explained() {
+    let open = (3..40)
+        .map(|n| format!("exec {n}< /dev/null"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let mut step = json!({ "program": "bash", "args": ["-c", format!("set -e\n{open}")] });
+    step["limits"] = json!({ "open_files": 16 });
+    let error = run(step).await.unwrap_err();
+    let expected = "(it may have 16 files open, as `limits: { open_files }` of the step allows)";
+    assert!(error.message.contains(expected), "{error}");
+}
+
+#[tokio::test]
+async fn a_program_inherits_nothing_and_gets_no_more_rights() {
+    let printed = stdout(shell("ls /proc/self/fd; ulimit -c; ulimit -n")).await;
+    // The last of the descriptors is that of the list itself.
+    assert_eq!(
+        printed.lines().collect::<Vec<_>>(),
+        ["0", "1", "2", "3", "0", "1024"]
+    );
+    let step =
+        json!({ "program": "grep", "args": ["-hE", "^(SigBlk|NoNewPrivs)", "/proc/self/status"] });
+    let printed = stdout(step).await;
+    let told: Vec<_> = printed
+        .lines()
+        .filter_map(|line| line.split('\t').nth(1))
+        .collect();
+    assert_eq!(told, ["0000000000000000", "1"], "{printed}");
+}
+
+#[tokio::test]
+async fn a_folder_that_a_program_locked_is_removed() {
+    let printed = stdout(shell(
+        "pwd; mkdir -p a/b; touch a/b/c; chmod 500 a/b; chmod 0 a",
+    ))
+    .await;
+    assert!(
+        !Path::new(printed.trim()).exists(),
+        "{printed} is still there"
+    );
 }
 
 #[tokio::test]
@@ -202,8 +334,7 @@ async fn a_cancelled_program_may_clean_up_and_ends_with_its_children() {
         file.display(),
     );
     let cancelled = CancellationToken::new();
-    let invocation = invocation(shell(&script));
-    let running = execute(&invocation, own_folder(), &cancelled);
+    let running = execute(shell(&script), &cancelled);
     let cancelling = async {
         let pids = numbers(&file, 2).await;
         cancelled.cancel();
@@ -227,8 +358,7 @@ async fn a_cancelled_program_that_will_not_end_is_killed() {
         file.display(),
     );
     let cancelled = CancellationToken::new();
-    let invocation = invocation(shell(&script));
-    let running = execute(&invocation, own_folder(), &cancelled);
+    let running = execute(shell(&script), &cancelled);
     let cancelling = async {
         let pids = numbers(&file, 2).await;
         cancelled.cancel();
@@ -252,9 +382,8 @@ async fn a_program_whose_step_is_dropped_ends_with_its_children() {
         file.display(),
     );
     let cancelled = CancellationToken::new();
-    let invocation = invocation(shell(&script));
     let pids = tokio::select! {
-        result = execute(&invocation, own_folder(), &cancelled) => panic!("the step ended: {result:?}"),
+        result = execute(shell(&script), &cancelled) => panic!("the step ended: {result:?}"),
         pids = numbers(&file, 2) => pids,
     };
     for pid in pids {

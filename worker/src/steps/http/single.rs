@@ -53,6 +53,11 @@ pub(super) async fn exchange(
 /// The answer as the value `{status, headers, body, encoding}`.
 pub(super) async fn whole(mut incoming: Incoming) -> Result<StepOutput, StepError> {
     let bytes = incoming.in_memory(BODY_BYTES_MAX).await?;
+    // Before it is read as JSON, which writes numbers in its own way.
+    let bytes = match String::from_utf8(bytes) {
+        Ok(text) => incoming.request.mask.text(&text).into_bytes(),
+        Err(other) => other.into_bytes(),
+    };
     let mut value = value::of_head(incoming.status(), incoming.headers());
     let (body, encoding) = value::of_body(incoming.headers(), &bytes);
     value["body"] = body;
@@ -64,8 +69,9 @@ async fn part(extract: &HttpExtract, mut incoming: Incoming) -> Result<StepOutpu
     let bytes = incoming.in_memory(JSON_BYTES_MAX).await?;
     let part = extract::part(&extract.at, extract::text(&bytes, ANSWER)?, ANSWER)?;
     let mut value = value::of_head(incoming.status(), incoming.headers());
-    value["body"] = serde_json::from_str(part.get())
-        .map_err(|error| StepError::permanent("http_extract", format!("{ANSWER}: {error}")))?;
+    // A number that is secret leaves no JSON.
+    let masked = incoming.request.mask.text(part.get());
+    value["body"] = serde_json::from_str(&masked).unwrap_or(Value::String(masked));
     Ok(output(value, &incoming))
 }
 

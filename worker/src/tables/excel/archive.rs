@@ -9,7 +9,7 @@ use quick_xml::{
 };
 use zip::ZipArchive;
 
-use super::{NAME, sheet::too_large};
+use super::{NAME, biff, sheet::too_large};
 use crate::tables::{TableError, files::SourceFile, read::Work};
 
 /// The kinds of workbooks that can be read.
@@ -39,7 +39,11 @@ pub(super) fn check(file: &SourceFile, work: &Work) -> Result<Kind, TableError> 
     let start = input.fill_buf();
     let start = start.map_err(|error| file.failed("reading", error))?;
     if start.starts_with(XLS_START) {
-        return match file.bytes > limit.bytes() {
+        if file.bytes > limit.bytes() {
+            return Err(too_large(file, limit));
+        }
+        let cells = biff::cells(file.open_plain()?).map_err(|error| unreadable(&error))?;
+        return match cells.saturating_mul(CELL_BYTES) > limit.bytes() {
             true => Err(too_large(file, limit)),
             false => Ok(Kind::Xls),
         };

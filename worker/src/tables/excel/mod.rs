@@ -5,6 +5,7 @@
 //! cell is shown in, as programs for workbooks do.
 
 mod archive;
+mod biff;
 mod cell;
 mod sheet;
 mod write;

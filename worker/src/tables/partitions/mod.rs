@@ -5,7 +5,7 @@ mod read;
 mod write;
 
 pub(super) use read::Partitions;
-pub(super) use write::{Spread, is_partition_by, write};
+pub(super) use write::{Spread, is_part_of, write};
 
 /// What stands for a missing value in the name of a folder.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -140,7 +140,12 @@ mod tests {
     fn a_folder_with_something_else_in_it_is_not_replaced() {
         let place = Place::new();
         let table = table(&place);
-        for other in ["out/notes.txt", "out/year=2026/x.csv"] {
+        for other in [
+            "out/notes.txt",
+            "out/year=2026/x.csv",
+            "out/country=NO/notes.txt",
+            "out/country=NO/month=1/mine/part.csv",
+        ] {
             fs::create_dir_all(place.path(other).parent().unwrap()).unwrap();
             place.put(other, "x");
             let error = place.write_step(&table, step("csv", json!(["country"])));

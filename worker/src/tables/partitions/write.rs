@@ -9,12 +9,14 @@ use datafusion::arrow::{
     error::ArrowError,
 };
 use indexmap::IndexMap;
+use millstream_shared::flow::step::Format;
 
 use super::{NULL, escaped};
 use crate::tables::{
     Feed, Table, TableError,
     error::Shown,
     memory::{Collector, bytes_of},
+    publish_folder::Kind,
     read::Work,
     write::unwritable,
 };
@@ -22,13 +24,27 @@ use crate::tables::{
 /// The most folders that one table is spread over.
 const PARTITIONS_MAX: usize = 10_000;
 
-/// Whether a folder of this name belongs to a table that is spread by
-/// `columns`.
-pub(in crate::tables) fn is_partition_by(columns: &[String], name: &str) -> bool {
-    let first = columns.first().map(|first| escaped(first));
-    let named = name.split_once('=').map(|(name, _)| name);
-    first.as_deref() == named
+/// Whether an entry belongs to a table that is spread by `columns`, or was
+/// spread by the same first column and others. It lies in so many folders.
+pub(in crate::tables) fn is_part_of(
+    columns: &[String],
+    depth: usize,
+    name: &str,
+    kind: Kind,
+) -> bool {
+    match kind {
+        Kind::Folder => {
+            let first = columns.first().map(|first| escaped(first));
+            let named = name.split_once('=').map(|(name, _)| name);
+            named.is_some() && (depth > 0 || first.as_deref() == named)
+        }
+        Kind::File => depth > 0 && name.starts_with(PART) && Format::of_path(name).is_some(),
+        Kind::Other => false,
+    }
 }
+
+/// What the names of the files in such folders start with.
+const PART: &str = "part.";
 
 /// The values that a folder stands for.
 type Values = Vec<Option<String>>;

@@ -1,30 +1,27 @@
 //! Takes secret values out of whatever leaves a step.
 
+mod forms;
+mod views;
+
 use std::{
     collections::BTreeSet,
     fmt,
+    ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
-use base64::{
-    Engine,
-    prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
-};
-use millstream_shared::connection::SECRET_CHARACTERS_MIN;
 use serde_json::{Map, Value};
-use url::{Url, form_urlencoded};
+
+use views::View;
 
 /// What stands in the place of a secret.
 const HIDDEN: &str = "***";
 
-/// The shortest piece of a secret that is hidden by itself, in characters.
-const PIECE_CHARACTERS_MIN: usize = 8;
-
 /// The secret values that a step knows, and how they are found again.
 ///
-/// They are found as they are, escaped as in JSON and in addresses, and in
-/// base64. A value of several lines is found line by line too, since that is
+/// They are found as they are, escaped as in JSON, addresses, forms and HTML,
+/// in base64, and as hosts in addresses. A value of several lines is found line by line too, since that is
 /// how programs print it. Clones share the values.
 #[derive(Clone, Default)]
 pub(crate) struct Mask(Arc<Mutex<Known>>);
@@ -48,7 +45,7 @@ impl Mask {
     pub(crate) fn add<'v>(&self, values: impl IntoIterator<Item = &'v str>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for value in values {
-            known.forms.extend(forms(value));
+            known.forms.extend(forms::of(value));
         }
         if !known.forms.is_empty() {
             let finder = AhoCorasick::builder()
@@ -74,7 +71,8 @@ impl Mask {
             return self.text(text);
         }
         // A secret is a text, so it begins where a character does.
-        self.text(&text[..text.len() - begun]) + HIDDEN
+        let whole = text.get(..text.len() - begun).unwrap_or_default();
+        self.text(whole) + HIDDEN
     }
 
     /// How many bytes at the end of a text are the beginning of a secret, with
@@ -85,18 +83,15 @@ impl Mask {
         let Some(finder) = &known.finder else {
             return 0;
         };
-        let begun = known.forms.iter().filter_map(|form| {
-            let longest = text.len().min(form.len() - 1);
-            (1..=longest)
-                .rev()
-                .find(|length| text.ends_with(&form.as_bytes()[..*length]))
+        let begun = View::all_of(text).into_iter().filter_map(|view| {
+            let bytes = &view.bytes;
+            let begun = begun_forms(&known.forms, bytes)?;
+            let start = bytes.len() - begun;
+            let around = finder.find_iter(bytes).find(|whole| whole.end() > start);
+            let start = around.map_or(start, |whole| whole.start().min(start));
+            Some(text.len() - view.origin(&(start..bytes.len())).start)
         });
-        let Some(begun) = begun.max() else {
-            return 0;
-        };
-        let start = text.len() - begun;
-        let around = finder.find_iter(text).find(|whole| whole.end() > start);
-        text.len() - around.map_or(start, |whole| whole.start().min(start))
+        begun.max().unwrap_or(0)
     }
 
     /// The value without secrets, neither in texts nor in names of members.
@@ -123,98 +118,57 @@ impl Mask {
             let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             known.finder.clone()?
         };
-        let mut found = finder.find_iter(text).peekable();
-        found.peek()?;
+        let found = found(&finder, text.as_bytes());
+        if found.is_empty() {
+            return None;
+        }
         let mut shown = String::with_capacity(text.len());
         let mut end = 0;
         for secret in found {
-            shown.push_str(&text[end..secret.start()]);
+            // What is no text between two secrets is a part of them.
+            shown.push_str(text.get(end..secret.start).unwrap_or_default());
             shown.push_str(HIDDEN);
-            end = secret.end();
+            end = secret.end;
         }
-        shown.push_str(&text[end..]);
+        shown.push_str(text.get(end..).unwrap_or_default());
         Some(shown)
     }
 }
 
-/// The texts in which a value can show up.
-fn forms(value: &str) -> BTreeSet<String> {
-    let mut forms = BTreeSet::new();
-    // Programs and templates tend to take away what surrounds a value.
-    let lines = value.lines().map(str::trim);
-    for part in [value, value.trim()].into_iter().chain(lines) {
-        if part.chars().count() < SECRET_CHARACTERS_MIN {
-            continue;
-        }
-        forms.insert(part.to_owned());
-        let json = Value::from(part).to_string();
-        forms.insert(json[1..json.len() - 1].to_owned());
-        forms.insert(form_urlencoded::byte_serialize(part.as_bytes()).collect());
-        forms.insert(percent_encoded(part));
-        forms.extend(in_addresses(part));
-        forms.extend(in_base64(part));
+/// Where secrets stand in a text, in order and apart from one another.
+fn found(finder: &AhoCorasick, text: &[u8]) -> Vec<Range<usize>> {
+    let mut found: Vec<Range<usize>> = Vec::new();
+    for view in View::all_of(text) {
+        let secrets = finder.find_iter(&view.bytes);
+        found.extend(secrets.map(|secret| view.origin(&secret.range())));
     }
-    forms
+    found.sort_by_key(|secret| (secret.start, secret.end));
+    found.dedup_by(|next, before| {
+        let is_part = next.start < before.end;
+        if is_part {
+            before.end = before.end.max(next.end);
+        }
+        is_part
+    });
+    found
 }
 
-/// As it stands in an address where nothing is left as it is that could mean
-/// something there.
-fn percent_encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut encoded, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded += &format!("%{byte:02X}");
-        }
-        encoded
-    })
-}
-
-/// What is left of a value in addresses that it was written into, or that it
-/// is. A `?` or `#` in it parts it.
-fn in_addresses(text: &str) -> Vec<String> {
-    let mut pieces = Vec::new();
-    let addresses = [
-        text.to_owned(),
-        format!("http://host/{text}"),
-        format!("http://host/?{text}"),
-    ];
-    for address in addresses {
-        let Ok(url) = Url::parse(&address) else {
-            continue;
-        };
-        let path = url.path().trim_start_matches('/');
-        let parts = [Some(path), url.query(), url.fragment()];
-        pieces.extend(parts.into_iter().flatten().map(str::to_owned));
-    }
-    pieces.retain(|piece| piece.chars().count() >= PIECE_CHARACTERS_MIN);
-    pieces
-}
-
-/// What base64 makes of a value: by itself, and of a text that it stands in,
-/// such as `user:password`, the characters that depend on nothing else.
-fn in_base64(text: &str) -> Vec<String> {
-    let mut forms = Vec::new();
-    for engine in [BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD] {
-        forms.push(engine.encode(text));
-        for before in 0..3 {
-            let padded = [&b"\0\0"[..before], text.as_bytes()].concat();
-            let encoded = engine.encode(&padded);
-            let start = (before * 8).div_ceil(6);
-            let end = padded.len() * 8 / 6;
-            let core = encoded.get(start..end).unwrap_or_default();
-            if core.len() >= PIECE_CHARACTERS_MIN {
-                forms.push(core.to_owned());
-            }
-        }
-    }
-    forms
+/// How many bytes at the end of a text begin one of the forms.
+fn begun_forms(forms: &BTreeSet<String>, text: &[u8]) -> Option<usize> {
+    let begun = forms.iter().filter_map(|form| {
+        let longest = text.len().min(form.len() - 1);
+        (1..=longest)
+            .rev()
+            .find(|length| text.ends_with(&form.as_bytes()[..*length]))
+    });
+    begun.max()
 }
 
 #[cfg(test)]
 mod tests {
-    use base64::prelude::BASE64_STANDARD;
+    use base64::{Engine, prelude::BASE64_STANDARD};
     use serde_json::json;
+    use url::{Url, form_urlencoded};
 
     use super::*;
 
@@ -234,7 +188,21 @@ mod tests {
             (format!("{{\"x\":{quoted}}}"), "{\"x\":\"***\"}"),
             (BASE64_STANDARD.encode(secret), "***"),
             ("an other-secret.".to_owned(), "an ***."),
-            (format!("q={}", percent_encoded(secret)), "q=***"),
+            (format!("q={}", percent_encoded(secret, true)), "q=***"),
+            (format!("q={}", percent_encoded(secret, false)), "q=***"),
+            (
+                format!("q={}!", with_numbers(secret, "\\u", 4, "")),
+                "q=***!",
+            ),
+            (
+                format!("q={}!", with_numbers(secret, "&#x", 2, ";")),
+                "q=***!",
+            ),
+            (format!("{}!", quoted.replace('/', "\\/")), "\"***\"!"),
+            (
+                format!("{}!", Value::from(quoted.clone())),
+                "\"\\\"***\\\"\"!",
+            ),
             (
                 form_urlencoded::Serializer::new(String::new())
                     .append_pair("q", secret)
@@ -248,6 +216,47 @@ mod tests {
         let url = Url::parse(&format!("http://h/{}", "pass/wörd \"9\"")).unwrap();
         let mask = super::tests::mask(&["pass/wörd \"9\""]);
         assert_eq!(mask.text(url.as_str()), "http://h/***");
+    }
+
+    /// Every byte as in an address.
+    fn percent_encoded(text: &str, large: bool) -> String {
+        let encoded = |byte: u8| {
+            if large {
+                format!("%{byte:02X}")
+            } else {
+                format!("%{byte:02x}")
+            }
+        };
+        text.bytes().map(encoded).collect()
+    }
+
+    /// Every character by its number.
+    fn with_numbers(text: &str, before: &str, digits: usize, after: &str) -> String {
+        let number = |c: char| format!("{before}{:0digits$x}{after}", u32::from(c));
+        text.chars().map(number).collect()
+    }
+
+    #[test]
+    fn a_host_is_hidden_as_addresses_write_it() {
+        let mask = mask(&[
+            "Bücher-Geheim.example",
+            "https://Größe.example/x?key=hush-hush",
+        ]);
+        for (address, expected) in [
+            ("https://Bücher-Geheim.example/x", "https://***/x"),
+            ("https://größe.example:8080/", "https://***:8080/"),
+        ] {
+            assert_eq!(mask.text(Url::parse(address).unwrap().as_str()), expected);
+        }
+    }
+
+    #[test]
+    fn a_short_password_is_hidden_in_basic_authentication() {
+        let mask = mask(&["pw-4"]);
+        for user in ["a", "ab", "abc"] {
+            let shown = mask.text(&BASE64_STANDARD.encode(format!("{user}:pw-4")));
+            assert!(shown.contains(HIDDEN), "{shown}");
+        }
     }
 
     #[test]
@@ -310,6 +319,8 @@ mod tests {
         assert_eq!(mask.cut_text("say hush-hush-hu"), "say ***");
         assert_eq!(mask.cut_text("hush-hush ü"), "*** ***");
         assert_eq!(mask.cut_text("say nothing"), "say nothing");
+        assert_eq!(mask.cut_text("say hush%2dhus%6"), "say ***");
+        assert_eq!(mask.cut_text("say \\u0068ush-\\u00"), "say ***");
         assert_eq!(mask.begun_at_end(b"say h"), 1);
         assert_eq!(mask.begun_at_end(b""), 0);
     }
