@@ -34,10 +34,12 @@ pub(crate) const AFTER_RENAME: Point = Point("after_rename");
 
 /// Some parts of an object are in its store, and nobody sees it.
 pub(crate) const MID_UPLOAD: Point = Point("mid_upload");
-/// All of an object is in its store, and nobody sees it.
+/// All of what is written is in its store, and nobody sees it.
 pub(crate) const BEFORE_APPEARANCE: Point = Point("before_appearance");
 /// Some objects of several are seen.
 pub(crate) const MID_APPEARANCE: Point = Point("mid_appearance");
+/// All are seen, and no checkpoint tells.
+pub(crate) const AFTER_APPEARANCE: Point = Point("after_appearance");
 
 /// Ends the process where the variable `MILLSTREAM_FAULT` names this point:
 /// `<point>:<nth>` at its nth time. With `:freeze` behind it the process stops

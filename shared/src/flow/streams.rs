@@ -16,7 +16,7 @@ use crate::id::StepId;
 ///
 /// So it is where `read` and `sql` are followed by `sql`, `write` or `load`,
 /// nobody else takes the rows, and neither step has to wait for something that
-/// comes only behind the other. A time limit, a condition of the taker or a
+/// comes only behind the other. A table that is to be kept is one. A time limit, a condition of the taker or a
 /// failure that the run survives is about one step alone, which would not be
 /// so where both are at work; such steps hand on a table. So does a step that
 /// keeps its table: there has to be one.
@@ -157,11 +157,12 @@ mod tests {
             ("keep: true", "a>b"),
             ("timeout: 1m", "b>c"),
             ("on_error: continue", "b>c"),
+            ("keep: true", "b>c"),
             ("needs: [a]", "b>c"),
             ("when: \"steps.a.rows > 0\"", "b>c"),
         ] {
             let sql = match member.split(':').next() {
-                Some("timeout" | "on_error") => {
+                Some("timeout" | "on_error" | "keep") => {
                     let read = format!("  - {{ id: a, read: {{ path: a.csv }}, {member} }}\n");
                     assert_eq!(links(&format!("{read}{SQL}{WRITE}")).join(","), expected);
                     continue;

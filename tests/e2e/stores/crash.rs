@@ -41,7 +41,7 @@ async fn a_set_of_objects_is_whole_after_a_crash_in_its_middle() {
     let admin = place.service.admin();
     let write = "{ id: last, write: { path: 's3://out/by', from: rows, format: csv, partition_by: [country] } }";
     admin.publish(&flow("spread", &[READ, write])).await;
-    for point in ["before_appearance", "mid_appearance", "after_commit"] {
+    for point in ["before_appearance", "mid_appearance", "after_appearance"] {
         bucket.put("by/country=XX/part.csv", "stale").await;
         bucket.put("by/country=NO/part.csv", "old").await;
         let fault = ("MILLSTREAM_FAULT", format!("{point}:1"));

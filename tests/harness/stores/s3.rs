@@ -124,10 +124,13 @@ impl PrivateS3 {
         http().get(self.endpoint()).send().await.is_ok()
     }
 
+    /// Whether a bucket is there, which is made otherwise.
     async fn make_bucket(&self, name: &str) -> bool {
         let url = format!("http://127.0.0.1:{}/buckets/{name}/", self.files_port);
-        let made = http().post(url).send().await;
-        made.is_ok_and(|made| made.status().is_success())
+        let is_fine = |answer: Result<reqwest::Response, _>| {
+            answer.is_ok_and(|answer| answer.status().is_success())
+        };
+        is_fine(http().get(&url).send().await) || is_fine(http().post(&url).send().await)
     }
 
     /// The connection to a bucket, as an administrator would write it.

@@ -87,7 +87,7 @@ impl Upload {
         fault::reach(fault::BEFORE_APPEARANCE);
         let waiting = self.waiting.clone();
         waiting.on(self.appeared())?;
-        fault::reach(fault::AFTER_COMMIT);
+        fault::reach(fault::AFTER_APPEARANCE);
         Ok(self.bytes)
     }
 
@@ -112,7 +112,7 @@ impl Upload {
             Ok(bytes)
         });
         drop(appearing);
-        fault::reach(fault::AFTER_COMMIT);
+        fault::reach(fault::AFTER_APPEARANCE);
         bytes
     }
 

@@ -6,13 +6,13 @@
 //! number and a value, up to a field without a type.
 
 use std::{
-    fs::File,
     io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom},
+    ops::Range,
 };
 
 use datafusion::parquet::file::metadata::ParquetMetaData;
 
-use super::{TableError, files::SourceFile, parquet::NAME, read::Work};
+use super::{ByteSize, TableError, files::SourceFile, parquet::NAME, read::Work};
 
 /// The longest head of a page.
 const HEAD_BYTES_MAX: u64 = 16 << 20;
@@ -41,22 +41,35 @@ pub(super) fn check(
         work.check()?;
         let (start, length) = column.byte_range();
         let end = start.saturating_add(length).min(file.bytes);
-        let mut place = start;
-        while place < end {
-            let head = Head::read(&mut input, place, end - place);
-            let head = head.map_err(|error| file.unreadable(NAME, &error))?;
-            if head.unpacked > limit.bytes() {
-                let message = format!(
-                    "{}: a page of column `{}` takes more than {limit}, a quarter of what --memory allows, or it is damaged",
-                    file.shown,
-                    column.column_path().string()
-                );
-                return Err(TableError::refused("bad_file", message));
-            }
-            place = place.saturating_add(head.bytes).saturating_add(head.packed);
+        let is_beyond = unpacks_beyond(limit, &mut input, start..end);
+        if is_beyond.map_err(|error| file.unreadable(NAME, &error))? {
+            let message = format!(
+                "{}: a page of column `{}` takes more than {limit}, a quarter of what --memory allows, or it is damaged",
+                file.shown,
+                column.column_path().string()
+            );
+            return Err(TableError::refused("bad_file", message));
         }
     }
     Ok(())
+}
+
+/// Whether one of the pages that stand in `range` claims to unpack to more than
+/// `limit`.
+pub(super) fn unpacks_beyond(
+    limit: ByteSize,
+    input: &mut (impl Read + Seek),
+    range: Range<u64>,
+) -> io::Result<bool> {
+    let mut place = range.start;
+    while place < range.end {
+        let head = Head::read(input, place, range.end - place)?;
+        if head.unpacked > limit.bytes() {
+            return Ok(true);
+        }
+        place = place.saturating_add(head.bytes).saturating_add(head.packed);
+    }
+    Ok(false)
 }
 
 /// What the head of a page says.
@@ -72,7 +85,7 @@ struct Head {
 
 impl Head {
     /// Reads the head that stands at `place`, with at most `left` bytes.
-    fn read(input: &mut File, place: u64, left: u64) -> io::Result<Self> {
+    fn read(input: &mut (impl Read + Seek), place: u64, left: u64) -> io::Result<Self> {
         input.seek(SeekFrom::Start(place))?;
         let left = left.min(HEAD_BYTES_MAX);
         let mut thrift = Thrift(BufReader::with_capacity(512, input).take(left));

@@ -4,6 +4,7 @@
 use super::{
     Files, TableError,
     publish::{Draft, publish, write_whole},
+    publish_folder::Kind,
     read::Work,
 };
 use crate::stores::{Location, Objects, Upload};
@@ -61,7 +62,7 @@ impl Drafts<'_> {
 }
 
 /// Replaces the objects below a name by those that `fill` makes, if `is_ours`
-/// knows the first part of each name that is there; how many bytes they have.
+/// knows each part of the names that are there, by how many stand before it; how many bytes they have.
 ///
 /// All are sent before the first one appears. Then they appear one after the
 /// other, and at last those go that were there before and have no successor. A
@@ -69,13 +70,25 @@ impl Drafts<'_> {
 pub(super) fn publish_objects<T>(
     objects: &Objects,
     work: &Work,
-    is_ours: impl Fn(&str) -> bool,
+    is_ours: impl Fn(usize, &str, Kind) -> bool,
     fill: impl FnOnce(&mut Drafts<'_>) -> Result<T, TableError>,
 ) -> Result<(T, u64), TableError> {
     let objects = objects.as_prefix();
     let there = || -> Result<Vec<String>, TableError> {
         let names = objects.names_below()?;
-        let foreign = names.iter().find(|name| !is_ours(name));
+        let foreign = names.iter().find(|name| {
+            let parts: Vec<&str> = name.split('/').collect();
+            let last = parts.len() - 1;
+            let kind = |depth| {
+                if depth == last {
+                    Kind::File
+                } else {
+                    Kind::Folder
+                }
+            };
+            let mut parts = parts.iter().enumerate();
+            !parts.all(|(depth, part)| is_ours(depth, part, kind(depth)))
+        });
         match foreign {
             None => Ok(names),
             Some(name) => {

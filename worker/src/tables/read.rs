@@ -110,8 +110,17 @@ pub(crate) fn prepare(
     work: &Work,
 ) -> Result<Prepared, TableError> {
     let files = sources(folders, reading.location, work)?;
-    if let Some(rejects) = reading.rejects_location {
-        check_not_read(folders, &files, rejects)?;
+    if let Some(Location::Local(path)) = reading.rejects_location {
+        let target = folders.target(path)?;
+        if files.iter().any(|file| file.is_at(&target)) {
+            return Err(rejects_refused(path));
+        }
+    }
+    if let Some(Location::Objects(objects)) = reading.rejects_location {
+        let shown = objects.shown();
+        if files.iter().any(|file| file.shown == shown) {
+            return Err(rejects_refused(&shown));
+        }
     }
     let format = match reading.step.format {
         Some(format) => format,
@@ -179,33 +188,14 @@ pub(super) fn prepared(
     })
 }
 
-/// The files to read, in the order of their names; at least one.
-/// Checks that rejected rows are not written over a file that is read.
-fn check_not_read(
-    folders: &Files,
-    files: &[SourceFile],
-    rejects: &Location,
-) -> Result<(), TableError> {
-    let (shown, is_read) = match rejects {
-        Location::Local(path) => {
-            let target = folders.target(path)?;
-            (path.clone(), files.iter().any(|file| file.is_at(&target)))
-        }
-        Location::Objects(objects) => {
-            let shown = objects.shown();
-            let is_read = files.iter().any(|file| file.shown == shown);
-            (shown, is_read)
-        }
-        Location::Web(_) => return Ok(()),
-    };
-    if !is_read {
-        return Ok(());
-    }
+/// The place for rejected rows is that of a file which holds others.
+fn rejects_refused(path: &str) -> TableError {
     let message =
-        format!("`{shown}` cannot be used for rejected rows: it is a file that the step reads");
-    Err(TableError::refused("file_refused", message))
+        format!("`{path}` cannot be used for rejected rows: it is a file that the step reads");
+    TableError::refused("file_refused", message)
 }
 
+/// The files to read, in the order of their names; at least one.
 fn sources(
     folders: &Files,
     location: &Location,

@@ -1,7 +1,7 @@
 //! Parquet files that lie elsewhere: of the file come its footer and, one row
 //! group after the other, the columns.
 
-use std::{ops::Range, sync::Arc};
+use std::{io::Cursor, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use datafusion::parquet::{
@@ -15,9 +15,10 @@ use datafusion::parquet::{
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 
 use super::{
-    TableError,
+    ByteSize, TableError,
     files::SourceFile,
     parquet::NAME,
+    parquet_pages,
     read::Work,
     typed::{BATCH_ROWS, Opened},
 };
@@ -37,6 +38,8 @@ pub(super) fn open(
     let input = Pieces {
         reading: reading.clone(),
         bytes: file.bytes,
+        limit: work.budget.piece(),
+        columns: Vec::new(),
     };
     // Why a piece did not come is noted by the file, which knows it then.
     let unreadable = |error: ParquetError| file.unreadable(NAME, &error);
@@ -93,6 +96,29 @@ fn check_groups(
 struct Pieces {
     reading: Reading,
     bytes: u64,
+    /// How much a page may unpack to.
+    limit: ByteSize,
+    /// Where the columns of each row group lie.
+    columns: Vec<Range<u64>>,
+}
+
+impl Pieces {
+    /// Checks what the pages of a column claim, as that of a local file is.
+    fn check_pages(&self, range: &Range<u64>, bytes: &Bytes) -> Result<(), ParquetError> {
+        if !self.columns.contains(range) {
+            return Ok(());
+        }
+        let mut input = Cursor::new(bytes);
+        let is_beyond =
+            parquet_pages::unpacks_beyond(self.limit, &mut input, 0..bytes.len() as u64);
+        if is_beyond.map_err(|error| ParquetError::General(error.to_string()))? {
+            let limit = self.limit;
+            return Err(ParquetError::General(format!(
+                "a page of it takes more than {limit}, a quarter of what --memory allows, or it is damaged"
+            )));
+        }
+        Ok(())
+    }
 }
 
 impl AsyncFileReader for Pieces {
@@ -117,8 +143,11 @@ impl AsyncFileReader for Pieces {
             {
                 return Err(ParquetError::EOF("it is cut off or damaged".to_owned()));
             }
-            let got = self.reading.ranges(&ranges).await;
-            got.map_err(external)
+            let got = self.reading.ranges(&ranges).await.map_err(external)?;
+            for (range, bytes) in ranges.iter().zip(&got) {
+                self.check_pages(range, bytes)?;
+            }
+            Ok(got)
         }
         .boxed()
     }
@@ -133,7 +162,15 @@ impl AsyncFileReader for Pieces {
             let reader = ParquetMetaDataReader::new()
                 .with_metadata_options(options)
                 .with_prefetch_hint(Some(FOOTER_BYTES));
-            Ok(Arc::new(reader.load_and_finish(self, bytes).await?))
+            let metadata = reader.load_and_finish(&mut *self, bytes).await?;
+            let groups = metadata.row_groups().iter();
+            let columns = groups.flat_map(|group| group.columns());
+            let ranges = columns.map(|column| {
+                let (start, length) = column.byte_range();
+                start..start.saturating_add(length)
+            });
+            self.columns = ranges.collect();
+            Ok(Arc::new(metadata))
         }
         .boxed()
     }

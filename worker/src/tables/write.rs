@@ -16,7 +16,8 @@ use super::{
     compression::compressed,
     error::Shown,
     excel, parquet, partitions,
-    partitions::{Spread, is_object_of, is_part_of},
+    partitions::Spread,
+    partitions::is_part_of,
     publish::Draft,
     publish_elsewhere::{not_written, publish_at, publish_objects},
     publish_folder::{self, publish_folder},
@@ -140,7 +141,7 @@ fn write_partitions(
         }
         Location::Objects(objects) => {
             let folder = objects.folder();
-            let is_ours = |name: &str| is_object_of(columns, name);
+            let is_ours = |depth, name: &str, kind| is_part_of(columns, depth, name, kind);
             let (spread, written) = publish_objects(objects, work, is_ours, |drafts| {
                 partitions::write(feed, columns, ending, work, |name, part| {
                     drafts.put(name, |draft| fill(part, folder, draft))

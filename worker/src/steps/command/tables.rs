@@ -174,6 +174,7 @@ impl<'a> Exchange<'a> {
         }
         let step = ReadStep {
             path: name,
+            connection: None,
             format: Some(made.format),
             columns: made.columns.clone(),
             csv: made.csv.clone(),
@@ -181,7 +182,6 @@ impl<'a> Exchange<'a> {
             on_bad_row: OnBadRow::Fail,
             reject_limit: None,
             rejects: None,
-            connection: None,
         };
         let folder = self.folder.to_owned();
         let label = self.label();
@@ -208,10 +208,10 @@ impl<'a> Exchange<'a> {
         let step = WriteStep {
             path: file_name(step, taken.format),
             from: step.clone(),
+            connection: None,
             format: Some(taken.format),
             csv: taken.csv.clone(),
             partition_by: Vec::new(),
-            connection: None,
         };
         let folder = self.folder.to_owned();
         let label = self.label();

@@ -5,7 +5,7 @@ mod read;
 mod write;
 
 pub(super) use read::Partitions;
-pub(super) use write::{Spread, is_object_of, is_part_of, write};
+pub(super) use write::{Spread, is_part_of, write};
 
 /// What stands for a missing value in the name of a folder.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";

@@ -43,14 +43,6 @@ pub(in crate::tables) fn is_part_of(
     }
 }
 
-/// As [`is_part_of`], of an object by its whole name.
-pub(in crate::tables) fn is_object_of(columns: &[String], name: &str) -> bool {
-    let mut parts: Vec<&str> = name.split('/').collect();
-    let file = parts.pop().unwrap_or_default();
-    let is_folder = |(depth, part): (usize, &&str)| is_part_of(columns, depth, part, Kind::Folder);
-    is_part_of(columns, parts.len(), file, Kind::File) && parts.iter().enumerate().all(is_folder)
-}
-
 /// What the names of the files in such folders start with.
 const PART: &str = "part.";
 
