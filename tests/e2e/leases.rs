@@ -143,10 +143,8 @@ fn gate_file(service: &Service) -> String {
     service.folder().join("failed-once").display().to_string()
 }
 
-/// A table that a held command had made is gone with its worker, and is not
-/// made again blindly.
-#[tokio::test]
-async fn the_table_of_a_command_that_is_to_be_held_is_not_made_again() {
+/// A run of a held command that made a table, whose worker was killed behind it.
+async fn paid_and_killed() -> (Service, String, std::path::PathBuf) {
     let mut service = Service::start(Setup::default()).await;
     let admin = service.admin();
     let gate = service.gate("gate");
@@ -162,18 +160,33 @@ async fn the_table_of_a_command_that_is_to_be_held_is_not_made_again() {
     admin.publish_json(&flow).await;
     let run = admin.start("held").await;
     gate.reached_by(1).await;
-    service.add_worker().await;
     service.workers[0].kill();
-    assert_eq!(admin.end("held", &run).await, "Failed");
+    gate.open();
+    (service, run, made)
+}
+
+/// The table of a command is kept, so its run goes on with it.
+#[tokio::test]
+async fn the_table_of_a_command_that_is_to_be_held_outlives_its_worker() {
+    let (mut service, run, made) = paid_and_killed().await;
+    service.add_worker().await;
+    assert_eq!(service.admin().end("held", &run).await, "Succeeded");
+    let paid = fs::read_to_string(service.files().join("paid.csv"));
+    assert_eq!(paid.unwrap(), "a\n1\n");
+    assert_eq!(fs::read_to_string(made).unwrap(), "x\n");
+}
+
+/// Where the table is gone, it is not made again blindly.
+#[tokio::test]
+async fn the_table_of_a_command_that_is_to_be_held_is_not_made_again() {
+    let (mut service, run, made) = paid_and_killed().await;
+    fs::remove_dir_all(service.artifacts()).unwrap();
+    service.add_worker().await;
+    assert_eq!(service.admin().end("held", &run).await, "Failed");
     let error = service.run_error(&run).await;
     assert_eq!(error["code"], "held", "{error}");
-    assert!(
-        error["message"]
-            .as_str()
-            .unwrap()
-            .contains("the table of the step `pay`"),
-        "{error}"
-    );
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("the step `pay`"), "{error}");
     assert_eq!(fs::read_to_string(made).unwrap(), "x\n");
 }
 
