@@ -32,7 +32,14 @@ const ONLY_IN: &[(&str, &[&str])] = &[
         &["worker/src/databases/", "tests/harness/", "tests/e2e/"],
     ),
     ("minijinja::", &["shared/src/flow/expression"]),
-    ("object_store::", &["worker/src/stores/", "tests/harness/"]),
+    (
+        "object_store::",
+        &[
+            "shared/src/artifacts/",
+            "worker/src/stores/",
+            "tests/harness/",
+        ],
+    ),
     (
         "SystemTime::now",
         &["api/src/", "worker/src/", "cli/src/", "tests/"],

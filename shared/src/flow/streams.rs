@@ -157,12 +157,11 @@ mod tests {
             ("keep: true", "a>b"),
             ("timeout: 1m", "b>c"),
             ("on_error: continue", "b>c"),
-            ("keep: true", "b>c"),
             ("needs: [a]", "b>c"),
             ("when: \"steps.a.rows > 0\"", "b>c"),
         ] {
             let sql = match member.split(':').next() {
-                Some("timeout" | "on_error" | "keep") => {
+                Some("timeout" | "on_error") => {
                     let read = format!("  - {{ id: a, read: {{ path: a.csv }}, {member} }}\n");
                     assert_eq!(links(&format!("{read}{SQL}{WRITE}")).join(","), expected);
                     continue;

@@ -39,7 +39,8 @@ async fn rows_pass_through_a_worker_that_has_no_room_for_them() {
     let written = place.written("even.csv");
     assert_eq!(output["bytes"], written.len());
     assert_eq!(written.lines().count() as u64, ROWS / 2 + 1);
-    assert!(written.ends_with(&format!("{},{}\n", ROWS - 2, "x".repeat(60))));
+    let last = format!("{},{}", ROWS - 2, "x".repeat(60));
+    assert!(written.lines().any(|line| line == last));
 
     // Each of the others said what it did as well.
     let steps = format!(
