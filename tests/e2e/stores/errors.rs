@@ -4,6 +4,70 @@ use serde_json::json;
 
 use super::Place;
 
+/// Steps that cannot be done, with the code and the start of what is said.
+const WRONG: &[(&str, &str, &str)] = &[
+    (
+        "read: { path: a.csv, connection: wrong-key }",
+        "access_denied",
+        "reading `s3://raw/a.csv` failed: the store does not let the connection `wrong-key` do that (SignatureDoesNotMatch: ",
+    ),
+    (
+        "read: { path: '*.csv', connection: public }",
+        "access_denied",
+        "listing `s3://raw/` failed: the store does not let the connection `public` do that (AccessDenied: ",
+    ),
+    (
+        "read: { path: a.csv, connection: missing }",
+        "no_such_bucket",
+        "reading `s3://missing/a.csv` failed: there is no such bucket where the connection `missing` leads",
+    ),
+    (
+        "read: { path: b.csv, connection: raw }",
+        "file_not_found",
+        "reading `s3://raw/b.csv` failed: there is no such object",
+    ),
+    (
+        "read: { path: 's3://raw/b*.csv', connection: raw }",
+        "file_not_found",
+        "no object matches `s3://raw/b*.csv`",
+    ),
+    (
+        "read: { path: 's3://raw/a.csv' }",
+        "ambiguous_connection",
+        "several connections lead to `s3://raw`: `connection` must say which of `public`, `raw`, `reader`, `wrong-key` is meant",
+    ),
+    (
+        "read: { path: 'az://raw/a.csv' }",
+        "unknown_connection",
+        "no connection of the kind `azure` leads to `az://raw`",
+    ),
+    (
+        "read: { path: 's3://out/a.csv', connection: raw }",
+        "wrong_connection",
+        "the connection `raw` does not lead to `s3://out/a.csv`",
+    ),
+    (
+        "read: { path: a.csv, connection: database }",
+        "wrong_connection",
+        "the connection is of the kind `sqlite`, where no files lie",
+    ),
+    (
+        "read: { path: a.csv, connection: nobody }",
+        "unknown_connection",
+        "there is no connection `nobody`",
+    ),
+    (
+        "read: { path: '../a.csv', connection: raw }",
+        "file_refused",
+        "`s3://raw/../a.csv` cannot be used: the parts between slashes",
+    ),
+    (
+        "write: { path: c.csv, from: rows, connection: reader }",
+        "access_denied",
+        "writing `s3://raw/c.csv` failed: the store does not let the connection `reader` do that",
+    ),
+];
+
 #[tokio::test]
 async fn what_is_wrong_is_said_in_one_sentence() {
     let (place, s3) = Place::with_s3(1).await;
@@ -17,73 +81,12 @@ async fn what_is_wrong_is_said_in_one_sentence() {
     place.connect("public", &nobody).await;
     let database = json!({ "kind": "sqlite", "path": "x.db" });
     place.connect("database", &database).await;
-    for (step, code, message) in [
-        (
-            "read: { path: a.csv, connection: wrong-key }",
-            "access_denied",
-            "reading `s3://raw/a.csv` failed: the store does not let the connection `wrong-key` do that (SignatureDoesNotMatch: ",
-        ),
-        (
-            "read: { path: '*.csv', connection: public }",
-            "access_denied",
-            "listing `s3://raw/` failed: the store does not let the connection `public` do that (AccessDenied: ",
-        ),
-        (
-            "read: { path: a.csv, connection: missing }",
-            "no_such_bucket",
-            "reading `s3://missing/a.csv` failed: there is no such bucket where the connection `missing` leads",
-        ),
-        (
-            "read: { path: b.csv, connection: raw }",
-            "file_not_found",
-            "reading `s3://raw/b.csv` failed: there is no such object",
-        ),
-        (
-            "read: { path: 's3://raw/b*.csv', connection: raw }",
-            "file_not_found",
-            "no object matches `s3://raw/b*.csv`",
-        ),
-        (
-            "read: { path: 's3://raw/a.csv' }",
-            "ambiguous_connection",
-            "several connections lead to `s3://raw`: `connection` must say which of `public`, `raw`, `reader`, `wrong-key` is meant",
-        ),
-        (
-            "read: { path: 'az://raw/a.csv' }",
-            "unknown_connection",
-            "no connection of the kind `azure` leads to `az://raw`",
-        ),
-        (
-            "read: { path: 's3://out/a.csv', connection: raw }",
-            "wrong_connection",
-            "the connection `raw` does not lead to `s3://out/a.csv`",
-        ),
-        (
-            "read: { path: a.csv, connection: database }",
-            "wrong_connection",
-            "the connection is of the kind `sqlite`, where no files lie",
-        ),
-        (
-            "read: { path: a.csv, connection: nobody }",
-            "unknown_connection",
-            "there is no connection `nobody`",
-        ),
-        (
-            "read: { path: '../a.csv', connection: raw }",
-            "file_refused",
-            "`s3://raw/../a.csv` cannot be used: the parts between slashes",
-        ),
-        (
-            "write: { path: c.csv, from: rows, connection: reader }",
-            "access_denied",
-            "writing `s3://raw/c.csv` failed: the store does not let the connection `reader` do that",
-        ),
-    ] {
+    for (step, code, message) in WRONG {
         place.put("rows.csv", "a\n1\n");
         let rows = "{ id: rows, read: { path: rows.csv } }";
         let last = format!("{{ id: last, {step} }}");
         let error = place.run("wrong", &[rows, &last]).await.unwrap_err();
-        assert_eq!(error["code"], code, "{step}: {error}");
+        assert_eq!(error["code"], *code, "{step}: {error}");
         let told = error["message"].as_str().unwrap();
         assert!(told.starts_with(message), "{step}: {told}");
     }
