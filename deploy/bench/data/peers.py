@@ -20,7 +20,7 @@ ORDER = [
 RESULT = "category text, day date, orders bigint, quantity bigint, amount double precision"
 INSERT = "insert into sums values (?, ?, ?, ?, ?)"
 QUERY = """
-    select p.category, o.day, count(*) as orders, sum(o.quantity) as quantity,
+    select p.category, o.day, count(*) as orders, sum(o.quantity)::bigint as quantity,
            sum(o.amount * (1 - o.discount)) as amount
     from {orders} o join {products} p on p.id = o.product_id
     where o.status = 'paid' and o.amount > 10
