@@ -16,20 +16,26 @@ use crate::id::StepId;
 ///
 /// So it is where `read` and `sql` are followed by `sql`, `write` or `load`,
 /// nobody else takes the rows, and neither step has to wait for something that
-/// comes only behind the other. A table that is to be kept is one. A time limit, a condition of the taker or a
+/// comes only behind the other. A time limit, a condition of the taker or a
 /// failure that the run survives is about one step alone, which would not be
 /// so where both are at work; such steps hand on a table. So does a step that
 /// keeps its table: there has to be one.
-pub fn streams(steps: &[Step]) -> HashMap<StepId, StepId> {
-    let upstream = graph::upstream(steps);
-    let mut takers: HashMap<StepId, Vec<&Step>> = HashMap::new();
+///
+/// `upstream` is what [`graph::upstream`] says of the steps, and `takes` what
+/// [`graph::tables_of`] says of each.
+pub fn streams(
+    steps: &[Step],
+    upstream: &IndexMap<StepId, BTreeSet<StepId>>,
+    takes: &HashMap<StepId, BTreeSet<StepId>>,
+) -> HashMap<StepId, StepId> {
+    let mut takers: HashMap<&StepId, Vec<&Step>> = HashMap::new();
     for step in steps {
-        for table in graph::tables_of(step, steps) {
+        for table in takes.get(&step.id).into_iter().flatten() {
             takers.entry(table).or_default().push(step);
         }
     }
     let mut groups = Groups {
-        upstream: &upstream,
+        upstream,
         links: HashMap::new(),
     };
     for step in steps.iter().filter(|step| makes_rows(step)) {
@@ -118,7 +124,11 @@ mod tests {
     /// The links of a flow with these steps, as `a>b`.
     fn links(steps: &str) -> Vec<String> {
         let flow = Flow::parse(&format!("id: f\nsteps:\n{steps}")).unwrap();
-        let links = streams(&flow.steps);
+        let steps = &flow.steps;
+        let takes = steps
+            .iter()
+            .map(|step| (step.id.clone(), graph::tables_of(step, steps)));
+        let links = streams(steps, &graph::upstream(steps), &takes.collect());
         let mut links: Vec<String> = links
             .iter()
             .map(|(maker, taker)| format!("{maker}>{taker}"))

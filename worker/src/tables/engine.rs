@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -98,17 +98,16 @@ impl Engine {
     ) -> Result<Streamed, TableError> {
         let query = Arc::new(self.query(text, feeds));
         let planning = Arc::clone(&query);
-        let (schema, about) = self
-            .spawned(async move {
-                let planned = planning.planned().await?;
-                Ok((Arc::clone(planned.schema()), planned.about()))
-            })
-            .await?;
-        let (flow, demand) = Flow::new(schema, about);
+        let planned = self.spawned(async move { planning.planned().await });
+        let planned = planned.await?;
+        let (flow, demand) = Flow::new(Arc::clone(planned.schema()), planned.about());
         offer(flow);
+        // The first pass takes the plan, further ones make another.
+        let planned = Mutex::new(Some(planned));
         serve(demand, |opening| {
             let query = Arc::clone(&query);
-            self.spawned(async move { query.stream(opening).await })
+            let planned = planned.lock().ok().and_then(|mut planned| planned.take());
+            self.spawned(async move { query.stream(planned, opening).await })
         })
         .await
     }

@@ -198,9 +198,11 @@ impl Query {
     }
 
     /// Makes one pass for a step that takes the rows while they are made, or
-    /// for nobody. None where nobody takes them any more.
+    /// for nobody, as it is `planned` or else planned now. None where nobody
+    /// takes them any more.
     pub(super) async fn stream(
         &self,
+        planned: Option<Planned>,
         opening: Option<Opening>,
     ) -> Result<Option<Streamed>, TableError> {
         let (columns, outlet) = match opening {
@@ -212,7 +214,10 @@ impl Query {
             rows: 0,
             bytes: 0,
         };
-        let planned = self.planned().await?;
+        let planned = match planned {
+            Some(planned) => planned,
+            None => self.planned().await?,
+        };
         let (is_whole, rows_in) = self.execute(planned, columns, &mut handing_on).await?;
         let HandingOn { rows, bytes, .. } = handing_on;
         if !is_whole {
@@ -325,7 +330,7 @@ impl Query {
         let context = SessionContext::new_with_config_rt(config, environment);
         for (step, feed) in &self.feeds {
             let rows: Arc<dyn TableProvider> = match feed {
-                Feed::Table(table) if table.0.spilled().is_none() => {
+                Feed::Table(table) if table.0.spilled.is_none() => {
                     let rows = vec![table.0.batches.clone()];
                     Arc::new(MemTable::try_new(Arc::clone(table.schema()), rows)?)
                 }
@@ -669,7 +674,7 @@ mod tests {
         let sorted = engine.sql(&text, &HashMap::new()).await.unwrap().table;
         assert_eq!(sorted.rows(), 200_000);
         assert!(sorted.bytes() > 12 << 20, "{}", sorted.bytes());
-        assert!(sorted.0.spilled().is_some());
+        assert!(sorted.0.spilled.is_some());
         assert!(shown(&sorted)[1].starts_with("200000 "));
         // What is on disk can be asked like any other table.
         let feeds = HashMap::from([("t".parse().unwrap(), Feed::Table(sorted))]);

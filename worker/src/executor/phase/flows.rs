@@ -58,53 +58,45 @@ impl Carrying<'_> {
     }
 
     /// Has the steps executed again whose rows a step takes and that flowed away
-    /// with an earlier attempt of it; whether there are some.
+    /// with an earlier attempt of it; whether there are some. Those that these
+    /// take are looked at when they are to start.
     pub(super) fn remake_lost(&mut self, step: &StepId) -> bool {
-        let mut wanted = vec![step.clone()];
-        let mut is_lost = false;
-        while let Some(step) = wanted.pop() {
-            let is_lost_maker = |maker: &StepId| {
-                self.streams.get(maker) == Some(&step)
-                    && !self.feeds.contains_key(maker)
-                    && self.progress.state_of(maker) == Some(StepState::Succeeded)
-            };
-            let makers = self.takes[&step].iter();
-            let lost: Vec<StepId> = makers
-                .filter(|maker| is_lost_maker(maker))
-                .cloned()
-                .collect();
-            for maker in lost {
-                is_lost = true;
-                self.progress.reopen(&maker);
-                self.restoring.insert(maker.clone());
-                wanted.push(maker);
-            }
+        let is_lost_maker = |maker: &&StepId| {
+            self.streams.get(*maker) == Some(step)
+                && !self.feeds.contains_key(*maker)
+                && self.progress.state_of(maker) == Some(StepState::Succeeded)
+        };
+        let makers = self.takes[step].iter();
+        let lost: Vec<StepId> = makers.filter(is_lost_maker).cloned().collect();
+        for maker in &lost {
+            self.make_again(maker);
         }
-        is_lost
+        !lost.is_empty()
     }
 
     /// Stops the steps that made rows again only for this one, which has ended.
-    pub(super) fn stop_restored(&mut self, taker: &StepId) {
-        let makers = self.streams.iter().filter(|(_, of)| *of == taker);
-        for (maker, _) in makers.filter(|(maker, _)| self.restoring.contains(*maker)) {
-            if let Some(stop) = self.stops.get(maker) {
-                stop.cancel();
-            }
-        }
+    pub(super) fn stop_restored(&self, taker: &StepId) {
+        self.stop_makers_if(taker, |maker| self.restoring.contains(maker));
     }
 
     /// Stops the steps that make rows for a step which failed.
-    pub(super) fn stop_makers(&mut self, taker: &StepId) {
-        let makers = self.streams.iter().filter(|(_, of)| *of == taker);
-        for (maker, _) in makers {
-            if let Some(stop) = self.stops.get(maker) {
+    pub(super) fn stop_makers(&self, taker: &StepId) {
+        self.stop_makers_if(taker, |_| true);
+    }
+
+    fn stop_makers_if(&self, taker: &StepId, is_meant: impl Fn(&StepId) -> bool) {
+        for (maker, of) in &self.streams {
+            if of == taker
+                && is_meant(maker)
+                && let Some(stop) = self.stops.get(maker)
+            {
                 stop.cancel();
             }
         }
     }
 
     /// Stops the steps whose rows nobody has begun to take.
-    pub(super) fn stop_untaken(&mut self) {
+    pub(super) fn stop_untaken(&self) {
         for (step, feed) in &self.feeds {
             if let (Feed::Flow(_), Some(stop)) = (feed, self.stops.get(step)) {
                 stop.cancel();

@@ -130,15 +130,17 @@ impl<'r> Carrying<'r> {
             }
         }
         let (offer, offered) = mpsc::unbounded_channel();
+        let upstream = graph::upstream(steps);
         let takes = all
             .values()
-            .map(|step| (step.id.clone(), graph::tables_of(step, steps)));
+            .map(|step| (step.id.clone(), graph::tables_of(step, steps)))
+            .collect();
         let mut carrying = Self {
-            takes: takes.collect(),
-            upstream: graph::upstream(steps),
             progress: Progress::new(waits_for(steps)),
             feeds: HashMap::new(),
-            streams: streams::streams(steps),
+            streams: streams::streams(steps, &upstream, &takes),
+            takes,
+            upstream,
             offer,
             offered,
             stops: HashMap::new(),

@@ -68,7 +68,7 @@ impl Carrying<'_> {
     }
 
     /// Has a step that had ended executed again.
-    fn make_again(&mut self, step: &StepId) {
+    pub(super) fn make_again(&mut self, step: &StepId) {
         self.progress.reopen(step);
         self.restoring.insert(step.clone());
         // No deeper than the graph of the flow is long.
