@@ -31,10 +31,7 @@ async fn checked(service: &Service, rules: Value) -> Result<Value, Value> {
     let answer = Answer::of(admin.start_request("checked", "?await=true")).await;
     let run = answer.run_id();
     if answer.run_status() == "Succeeded" {
-        let key = format!("ms:{{0}}:run:{run}");
-        let output: String = service.redis.command(&["HGET", &key, "output"]).await;
-        let output: Value = serde_json::from_str(&output).unwrap();
-        Ok(output["told"].clone())
+        Ok(service.run_output(&run).await["told"].clone())
     } else {
         Err(service.run_error(&run).await)
     }

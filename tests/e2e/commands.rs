@@ -38,13 +38,6 @@ async fn failure(service: &Service, flow: &Value) -> (String, String) {
     (text("code"), text("message"))
 }
 
-/// What a run handed back.
-async fn output(service: &Service, run: &str) -> Value {
-    let key = format!("ms:{{0}}:run:{run}");
-    let output: String = service.redis.command(&["HGET", &key, "output"]).await;
-    serde_json::from_str(&output).unwrap()
-}
-
 #[tokio::test]
 async fn a_table_passes_through_a_program_in_every_format_and_way() {
     let service = with_orders(Setup::default()).await;
@@ -87,7 +80,7 @@ async fn a_table_passes_through_a_program_in_every_format_and_way() {
                 ORDERS,
                 "{id}"
             );
-            assert_eq!(output(&service, &run).await, json!([3, 3, ""]), "{id}");
+            assert_eq!(service.run_output(&run).await, json!([3, 3, ""]), "{id}");
         }
     }
 }

@@ -97,8 +97,17 @@ impl Service {
     /// What the record of a run that failed says of the reason. No route tells
     /// it, so it is read where the programs keep it.
     pub async fn run_error(&self, run: &str) -> Value {
+        self.run_field(run, "error").await
+    }
+
+    /// What the record of a run that succeeded holds of its output.
+    pub async fn run_output(&self, run: &str) -> Value {
+        self.run_field(run, "output").await
+    }
+
+    async fn run_field(&self, run: &str, field: &str) -> Value {
         let key = format!("ms:{{0}}:run:{run}");
-        let text: String = self.redis.command(&["HGET", &key, "error"]).await;
+        let text: String = self.redis.command(&["HGET", &key, field]).await;
         serde_json::from_str(&text).unwrap()
     }
 }

@@ -157,16 +157,7 @@ impl Service {
         wait: Wait,
     ) -> Result<Answer, Failure> {
         let run = run.to_string();
-        let path = [
-            "api",
-            "pub",
-            "v1",
-            "dataflows",
-            flow.as_str(),
-            "runs",
-            &run,
-            "status",
-        ];
+        let path = path_of_run(flow, &run, "status");
         let response = self
             .send(wait.asked_in(self.request(Method::GET, &path)))
             .await?;
@@ -181,16 +172,7 @@ impl Service {
         into: &mut impl Write,
     ) -> Result<(), Failure> {
         let run = run.to_string();
-        let path = [
-            "api",
-            "pub",
-            "v1",
-            "dataflows",
-            flow.as_str(),
-            "runs",
-            &run,
-            "output",
-        ];
+        let path = path_of_run(flow, &run, "output");
         let mut response = self.send(self.request(Method::GET, &path)).await?;
         while let Some(chunk) = response
             .chunk()
@@ -230,6 +212,12 @@ impl Service {
             }
         }
     }
+}
+
+/// Where something of a run is.
+fn path_of_run<'a>(flow: &'a FlowId, run: &'a str, what: &'a str) -> [&'a str; 8] {
+    let flow = flow.as_str();
+    ["api", "pub", "v1", "dataflows", flow, "runs", run, what]
 }
 
 /// How long to go on trying.

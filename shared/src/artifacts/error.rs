@@ -90,11 +90,7 @@ impl ArtifactError {
                 return Self::Unavailable { store, source };
             }
         };
-        Self::Refused {
-            store,
-            reason: reason.to_owned(),
-            source: error.into(),
-        }
+        Self::refused(store, reason, error.into())
     }
 
     /// An error of the service that `store` is.
@@ -114,10 +110,14 @@ impl ArtifactError {
                 return Self::Unavailable { store, source };
             }
         };
+        Self::refused(store, reason, error.into())
+    }
+
+    fn refused(store: String, reason: &str, source: Cause) -> Self {
         Self::Refused {
             store,
             reason: reason.to_owned(),
-            source: error.into(),
+            source,
         }
     }
 }

@@ -106,9 +106,7 @@ impl Place {
 
     /// What the last step of a run handed on.
     async fn output(&self, run: &str) -> Value {
-        let key = format!("ms:{{0}}:run:{run}");
-        let text: String = self.service.redis.command(&["HGET", &key, "output"]).await;
-        serde_json::from_str(&text).unwrap()
+        self.service.run_output(run).await
     }
 }
 

@@ -73,11 +73,7 @@ impl Place {
         admin.publish(&flow(id, steps)).await;
         let run = admin.start(id).await;
         match admin.end(id, &run).await.as_str() {
-            "Succeeded" => {
-                let key = format!("ms:{{0}}:run:{run}");
-                let text: String = self.service.redis.command(&["HGET", &key, "output"]).await;
-                Ok(serde_json::from_str(&text).unwrap())
-            }
+            "Succeeded" => Ok(self.service.run_output(&run).await),
             _ => {
                 let error = self.service.run_error(&run).await;
                 assert!(!error.to_string().contains("canary"), "{error}");

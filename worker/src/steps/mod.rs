@@ -59,6 +59,11 @@ pub(crate) struct StepContext {
 }
 
 impl StepContext {
+    /// Names the run and the step, the same for every attempt.
+    pub(crate) fn label(&self) -> String {
+        format!("{}-{}", self.run, self.step)
+    }
+
     /// The rows of a step upstream.
     pub(crate) fn feed(&self, step: &StepId) -> Result<&Feed, StepError> {
         self.feeds.get(step).ok_or_else(|| {

@@ -31,7 +31,7 @@ pub(crate) async fn read(step: &ReadStep, context: &StepContext) -> Result<StepO
         }
         None => None,
     };
-    let label = format!("{}-{}", context.run, context.step);
+    let label = context.label();
     let step = step.clone();
     let engine = &context.services.tables;
     let files = &context.services.files;

@@ -20,7 +20,7 @@ pub(crate) async fn write(
     let location = located(&step.path, step.connection.as_ref(), context, &stop).await?;
     let feed = context.feed(&step.from)?.clone();
     let step = step.clone();
-    let label = format!("{}-{}", context.run, context.step);
+    let label = context.label();
     let services = context.services.clone();
     let shown = location.shown();
     let writing = context.services.tables.on_files(move |work| {

@@ -20,7 +20,7 @@ use super::{
     TableError,
     files::SourceFile,
     read::Work,
-    typed::Opened,
+    typed::{Opened, places},
     write::{Output, Rows, unwritable},
 };
 
@@ -38,10 +38,8 @@ pub(super) fn open(file: &SourceFile, wanted: &[&str], work: &Work) -> Result<Op
     let input = BufReader::new(file.open_plain()?);
     let reader = FileReader::try_new(input, None).map_err(unreadable)?;
     let schema = reader.schema();
-    // A column that is not there is named by who compares the columns.
-    let places = wanted.iter().filter_map(|name| schema.index_of(name).ok());
     let input = BufReader::new(file.open_plain()?);
-    let reader = FileReader::try_new(input, Some(places.collect())).map_err(unreadable)?;
+    let reader = FileReader::try_new(input, Some(places(&schema, wanted))).map_err(unreadable)?;
     Ok(Opened {
         schema,
         batches: Box::new(reader),

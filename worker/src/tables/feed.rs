@@ -54,7 +54,7 @@ impl Feed {
             Self::Table(table) => Source::Table {
                 table: table.clone(),
                 next: 0,
-                disk: match table.0.spilled() {
+                disk: match &table.0.spilled {
                     None => None,
                     Some(spilled) => Some(Box::new(spilled.open()?)),
                 },

@@ -18,10 +18,7 @@ use datafusion::{
 };
 use url::Url;
 
-use super::{
-    ByteSize, Contents, Table, TableError, TableSettings,
-    spill::{Spilled, Spilling},
-};
+use super::{ByteSize, Contents, Table, TableError, TableSettings, spill::Spilling};
 
 /// How much memory and disk the steps of all runs may take together. A clone
 /// shares what is taken.
@@ -205,13 +202,6 @@ impl Collector {
     }
 }
 
-impl Contents {
-    /// Its rows that are on disk, if there are some.
-    pub(super) fn spilled(&self) -> Option<&Spilled> {
-        self.spilled.as_ref()
-    }
-}
-
 /// How many bytes the rows take, without what is `counted`.
 pub(super) fn bytes_of(batch: &RecordBatch, counted: &mut HashSet<usize>) -> usize {
     let columns = batch.columns().iter();
@@ -261,7 +251,7 @@ mod tests {
         let small = budget(40_000);
         let spilled = table(&small, 5).unwrap();
         let whole = table(&budget(1 << 20), 5).unwrap();
-        assert!(spilled.0.spilled().is_some() && whole.0.spilled().is_none());
+        assert!(spilled.0.spilled.is_some() && whole.0.spilled.is_none());
         assert_eq!((spilled.rows(), spilled.bytes()), (5000, whole.bytes()));
         assert_eq!(shown(&spilled), shown(&whole));
         assert_eq!(shown(&spilled).len(), 5001);

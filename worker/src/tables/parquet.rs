@@ -13,7 +13,7 @@ use super::{
     parquet_pages,
     read::Work,
     remote_parquet,
-    typed::{BATCH_ROWS, Opened},
+    typed::{BATCH_ROWS, Opened, places},
     write::{Output, Rows, unwritable},
 };
 
@@ -29,9 +29,7 @@ pub(super) fn open(file: &SourceFile, wanted: &[&str], work: &Work) -> Result<Op
     let reader = reader.map_err(unreadable)?;
     parquet_pages::check(file, reader.metadata(), work)?;
     let schema = reader.schema().clone();
-    // A column that is not there is named by who compares the columns.
-    let places = wanted.iter().filter_map(|name| schema.index_of(name).ok());
-    let mask = ProjectionMask::roots(reader.parquet_schema(), places);
+    let mask = ProjectionMask::roots(reader.parquet_schema(), places(&schema, wanted));
     Ok(Opened {
         schema,
         batches: Box::new(

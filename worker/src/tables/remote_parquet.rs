@@ -20,7 +20,7 @@ use super::{
     parquet::NAME,
     parquet_pages,
     read::Work,
-    typed::{BATCH_ROWS, Opened},
+    typed::{BATCH_ROWS, Opened, places},
 };
 use crate::stores::{Reading, StoreError};
 
@@ -46,9 +46,7 @@ pub(super) fn open(
     let built = reading.wait(async { Ok(ParquetRecordBatchStreamBuilder::new(input).await) })?;
     let built = built.map_err(unreadable)?;
     let schema = built.schema().clone();
-    // A column that is not there is named by who compares the columns.
-    let places = wanted.iter().filter_map(|name| schema.index_of(name).ok());
-    let mask = ProjectionMask::roots(built.parquet_schema(), places);
+    let mask = ProjectionMask::roots(built.parquet_schema(), places(&schema, wanted));
     check_groups(file, built.metadata(), &mask, work)?;
     let stream = built
         .with_projection(mask)

@@ -33,6 +33,15 @@ pub(super) struct Opened {
 /// Opens a file, of which the columns of these names are wanted.
 pub(super) type Open = fn(&SourceFile, &[&str], &Work) -> Result<Opened, TableError>;
 
+/// Where in a file the columns called `wanted` stand. One that is not there is
+/// named by who compares the columns.
+pub(super) fn places(schema: &Schema, wanted: &[&str]) -> Vec<usize> {
+    let places = wanted.iter();
+    places
+        .filter_map(|name| schema.index_of(name).ok())
+        .collect()
+}
+
 /// The columns of the files, which must all have the same: those of the first.
 pub(super) fn columns(
     source: &Source<'_>,

@@ -184,7 +184,7 @@ impl<'a> Exchange<'a> {
             rejects: None,
         };
         let folder = self.folder.to_owned();
-        let label = self.label();
+        let label = self.context.label();
         let reading = self.context.services.tables.on_files(move |work| {
             let reading = Reading {
                 location: &Location::Local(step.path.clone()),
@@ -214,7 +214,7 @@ impl<'a> Exchange<'a> {
             partition_by: Vec::new(),
         };
         let folder = self.folder.to_owned();
-        let label = self.label();
+        let label = self.context.label();
         let writing = self.context.services.tables.on_files(move |work| {
             let writing = Writing {
                 location: &Location::Local(step.path.clone()),
@@ -230,10 +230,6 @@ impl<'a> Exchange<'a> {
 
     fn made_name(&self, made: &MadeTable) -> String {
         file_name(&self.context.step, made.format)
-    }
-
-    fn label(&self) -> String {
-        format!("{}-{}", self.context.run, self.context.step)
     }
 
     fn paths(&self) -> impl Iterator<Item = (&StepId, String)> {

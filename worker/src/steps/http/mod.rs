@@ -75,7 +75,7 @@ async fn exchange(step: &HttpStep, context: &StepContext) -> Result<StepOutput, 
     let service = service(step, context).await?;
     let spool = Spool::new(&services.work_folder);
     let body = Body::of(step, context, &spool).await?;
-    let key = format!("{}-{}", context.run, context.step);
+    let key = context.label();
     let mut request = Request::new(step, service.as_ref(), body, &key)?;
     request.mask = context.mask.clone();
     let time = step.request_timeout.map(|time| time.duration());

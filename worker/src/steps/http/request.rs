@@ -93,17 +93,7 @@ impl Request {
             Some(service) => service.address(&step.url)?,
             None => checked_url("`url`", &step.url)?,
         };
-        let mut request = Self {
-            method: method(step.method),
-            url,
-            headers: HeaderMap::new(),
-            body: None,
-            follows_redirects: true,
-            is_at_home: true,
-            key_in_query: None,
-            secrets: Vec::new(),
-            mask: Mask::default(),
-        };
+        let mut request = Self::bare(method(step.method), url);
         request.add_query(&step.query);
         request.add_headers(&step.headers)?;
         if let Some(service) = service {
@@ -124,14 +114,10 @@ impl Request {
         Ok(request)
     }
 
-    /// The request for a file, or for some bytes of it.
-    pub(super) fn for_file(
-        url: Url,
-        service: Option<&Service>,
-        range: Option<Range<u64>>,
-    ) -> Result<Self, StepError> {
-        let mut request = Self {
-            method: Method::GET,
+    /// A request that says nothing but where it goes.
+    fn bare(method: Method, url: Url) -> Self {
+        Self {
+            method,
             url,
             headers: HeaderMap::new(),
             body: None,
@@ -140,7 +126,16 @@ impl Request {
             key_in_query: None,
             secrets: Vec::new(),
             mask: Mask::default(),
-        };
+        }
+    }
+
+    /// The request for a file, or for some bytes of it.
+    pub(super) fn for_file(
+        url: Url,
+        service: Option<&Service>,
+        range: Option<Range<u64>>,
+    ) -> Result<Self, StepError> {
+        let mut request = Self::bare(Method::GET, url);
         if let Some(service) = service {
             request.add_service(service)?;
         }

@@ -124,7 +124,7 @@ async fn save(
     value["bytes"] = incoming.bytes.into();
     let output = output(value, &incoming);
     drop(incoming);
-    let label = format!("{}-{}", context.run, context.step);
+    let label = context.label();
     let (services, path) = (context.services.clone(), path.to_owned());
     let tables = &context.services.tables;
     let copying =
