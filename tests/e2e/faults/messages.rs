@@ -58,8 +58,9 @@ async fn a_subscriber_that_is_too_slow_misses_messages_and_answers_everybody() {
     service.open_runs(CALLERS).await;
 
     service.apis[0].freeze();
-    // What the sockets hold does not count, so there has to be more than that.
-    let noise = "x".repeat(100_000);
+    // What the sockets hold does not count, so there has to be more than that,
+    // and some systems let them grow to 32 MiB.
+    let noise = "x".repeat(8 << 20);
     eventually(SOON, "Redis to give the subscriber up", || async {
         let publish = ["PUBLISH", "ms:{0}:changes", &noise];
         let heard_by: u64 = service.redis.command(&publish).await;
