@@ -160,6 +160,31 @@ impl<'c> RowBuilder<'c> {
         })
     }
 
+    /// Puts a value of each row into a column, as long as they fit. The rows are
+    /// there when every column is filled and [`Self::end_rows`] says so.
+    pub(super) fn fill<'v>(
+        &mut self,
+        column: usize,
+        values: impl Iterator<Item = Option<&'v str>>,
+    ) -> Result<(), Reason> {
+        let column = &mut self.columns[column];
+        if matches!(column, Slot::Skipped) {
+            return Ok(());
+        }
+        for value in values {
+            match value {
+                Some(text) => column.push(text)?,
+                None => column.push_null(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends so many rows at once.
+    pub(super) fn end_rows(&mut self, count: usize) {
+        self.rows += count;
+    }
+
     fn name(&self, column: usize) -> &str {
         let column = self.names.get_index(column);
         column.map_or("", |(name, _)| name.as_str())

@@ -1,5 +1,6 @@
 //! The type of a column, inferred from all of its values.
 
+use memchr::memchr;
 use millstream_shared::flow::step::ColumnType;
 
 use super::value;
@@ -34,7 +35,13 @@ impl Inferred {
 
     /// Takes in one more value, which is not empty.
     pub(super) fn observe(&mut self, text: &str) {
-        if *self != Self::Text {
+        let changes_nothing = match self {
+            Self::Text => true,
+            Self::Integer | Self::BigInteger => is_short_integer(text.as_bytes()),
+            Self::Number => is_short_number(text.as_bytes()),
+            _ => false,
+        };
+        if !changes_nothing {
             *self = self.and(Self::of(text));
         }
     }
@@ -100,6 +107,23 @@ impl Inferred {
     }
 }
 
+/// Whether a text is plainly an [`Inferred::Integer`], as most are.
+fn is_short_integer(text: &[u8]) -> bool {
+    let starts_well = matches!(text, [b'0'] | [b'1'..=b'9', ..]);
+    starts_well && text.len() <= Inferred::WHOLE_DIGITS_MAX && text.iter().all(u8::is_ascii_digit)
+}
+
+/// Whether a text is plainly an [`Inferred::Number`] or [`Inferred::Integer`], as
+/// most are.
+fn is_short_number(text: &[u8]) -> bool {
+    match memchr(b'.', text) {
+        Some(point) => {
+            is_short_integer(&text[..point]) && text[point + 1..].iter().all(u8::is_ascii_digit)
+        }
+        None => is_short_integer(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +163,12 @@ mod tests {
             ("æøå", Text),
         ] {
             assert_eq!(Inferred::of(text), expected, "{text}");
+            // The short cuts of `observe` come to the same.
+            for known in [Integer, BigInteger, Number] {
+                let mut observed = known;
+                observed.observe(text);
+                assert_eq!(observed, known.and(expected), "{known:?} and {text}");
+            }
         }
     }
 

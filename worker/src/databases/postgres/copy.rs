@@ -1,11 +1,16 @@
-//! Rows into a table of PostgreSQL by `COPY`, in its text format.
+//! Rows into a table of PostgreSQL by `COPY`: in its binary format where every
+//! column is of a type that has one which we know, and else in its text format,
+//! which reaches every type.
 
-use std::fmt::Write;
+use std::io::Write;
 
 use chrono::Datelike;
 use sqlx::{AssertSqlSafe, Column, Executor, PgConnection, SqlSafeStr, Statement, TypeInfo};
 
-use super::failure::failure;
+use super::{
+    binary::{END, START, Target},
+    failure::failure,
+};
 use crate::{
     databases::{
         cell::{Cell, day, hex, split_moment, time_text},
@@ -19,8 +24,18 @@ use crate::{
 /// How much is sent at once.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Copies the rows of `load` into `table`, which is quoted. Each row is one
-/// line, so that the line which PostgreSQL names is the row.
+/// How the values of a row are written.
+#[derive(Debug, PartialEq, Eq)]
+enum Form {
+    /// Each in the form of its column.
+    Binary(Vec<Target>),
+    /// As texts in a line, some of whose columns hold JSON: lists are written
+    /// differently there.
+    Text { are_json: Vec<bool> },
+}
+
+/// Copies the rows of `load` into `table`, which is quoted. The row that
+/// PostgreSQL names, as a line, is the row of the load.
 pub(super) async fn copy(
     connection: &mut PgConnection,
     table: &str,
@@ -28,62 +43,104 @@ pub(super) async fn copy(
 ) -> Result<(), DatabaseError> {
     let names = load.columns.iter().map(|(name, _)| quoted(name, '"'));
     let names = names.collect::<Vec<_>>().join(", ");
-    let as_json = json_columns(connection, table, &names).await?;
-    let sql = format!("copy {table} ({names}) from stdin");
+    let form = form(connection, table, &names, load).await?;
+    let (options, start, end) = match form {
+        Form::Binary(_) => (" with (format binary)", START, END),
+        Form::Text { .. } => ("", &[][..], &[][..]),
+    };
+    let sql = format!("copy {table} ({names}) from stdin{options}");
     let mut copying = connection.copy_in_raw(&sql).await.map_err(failure)?;
-    let mut line = String::new();
+    let mut chunk = start.to_vec();
     while let Some((rows, before)) = load.next().await? {
         let first_row = before + 1;
         for row in 0..rows.count() {
-            for (index, cell) in rows.row(row).enumerate() {
-                let place = || Place {
-                    column: &load.columns[index].0,
+            let put = form.put(&mut chunk, rows.row(row));
+            put.map_err(|(column, reason)| {
+                let place = Place {
+                    column: &load.columns[column].0,
                     row: first_row + row as u64,
                 };
-                let cell =
-                    cell.map_err(|reason| DatabaseError::value("type_mismatch", place(), reason))?;
-                if index > 0 {
-                    line.push('\t');
-                }
-                let put = put(&mut line, &cell, as_json[index]);
-                put.map_err(|reason| DatabaseError::value("type_mismatch", place(), reason))?;
-            }
-            line.push('\n');
-            if line.len() >= CHUNK_BYTES {
-                copying.send(line.as_bytes()).await.map_err(failure)?;
-                line.clear();
+                DatabaseError::value("type_mismatch", place, reason)
+            })?;
+            if chunk.len() >= CHUNK_BYTES {
+                copying.send(&*chunk).await.map_err(failure)?;
+                chunk.clear();
                 fault::reach(fault::MID_COPY);
             }
         }
     }
-    copying.send(line.as_bytes()).await.map_err(failure)?;
+    chunk.extend_from_slice(end);
+    copying.send(&*chunk).await.map_err(failure)?;
     fault::reach(fault::MID_COPY);
     copying.finish().await.map(drop).map_err(failure)
 }
 
-/// Which of the columns hold JSON: lists are written differently there. This
-/// also fails early where there is no such table or column.
-async fn json_columns(
+/// How the rows of `load` are written. This also fails early where there is no
+/// such table or column.
+async fn form(
     connection: &mut PgConnection,
     table: &str,
     names: &str,
-) -> Result<Vec<bool>, DatabaseError> {
+    load: &Load<'_>,
+) -> Result<Form, DatabaseError> {
     let sql = format!("select {names} from {table}");
     let prepared = connection.prepare(AssertSqlSafe(sql).into_sql_str());
     let prepared = prepared.await.map_err(failure)?;
-    let columns = prepared.columns().iter();
-    let is_json = columns.map(|column| column.type_info().name().starts_with("JSON"));
-    Ok(is_json.collect())
+    let types = prepared.columns().iter();
+    let types: Vec<_> = types.map(|column| column.type_info().name()).collect();
+    let kinds = load.columns.iter().map(|(_, kind)| kind);
+    let targets = kinds.zip(&types).map(|(kind, name)| Target::of(kind, name));
+    Ok(match targets.collect() {
+        Some(targets) => Form::Binary(targets),
+        None => Form::Text {
+            are_json: types.iter().map(|name| name.starts_with("JSON")).collect(),
+        },
+    })
+}
+
+impl Form {
+    /// Appends a row, or says which of its values cannot be carried, and why.
+    fn put<'c>(
+        &self,
+        chunk: &mut Vec<u8>,
+        cells: impl Iterator<Item = Result<Cell<'c>, &'static str>>,
+    ) -> Result<(), (usize, &'static str)> {
+        match self {
+            Self::Binary(targets) => {
+                // A table of PostgreSQL has at most 1,600 columns.
+                chunk.extend((targets.len() as u16).to_be_bytes());
+                for (index, (target, cell)) in targets.iter().zip(cells).enumerate() {
+                    let put = cell.and_then(|cell| target.put(chunk, &cell));
+                    put.map_err(|reason| (index, reason))?;
+                }
+            }
+            Self::Text { are_json } => {
+                for (index, (is_json, cell)) in are_json.iter().zip(cells).enumerate() {
+                    if index > 0 {
+                        chunk.push(b'\t');
+                    }
+                    let put = cell.and_then(|cell| put(chunk, &cell, *is_json));
+                    put.map_err(|reason| (index, reason))?;
+                }
+                chunk.push(b'\n');
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What texts of PostgreSQL do not hold.
-const NO_ZERO: &str = "holds a character with the code 0, which no text of PostgreSQL can";
+pub(super) const NO_ZERO: &str =
+    "holds a character with the code 0, which no text of PostgreSQL can";
+
+/// What days of PostgreSQL are not.
+pub(super) const NO_DAY: &str = "is no day of the calendar";
 
 /// Appends a value to a line.
-fn put(line: &mut String, cell: &Cell<'_>, as_json: bool) -> Result<(), &'static str> {
-    // Writing into a text cannot fail.
+fn put(line: &mut Vec<u8>, cell: &Cell<'_>, as_json: bool) -> Result<(), &'static str> {
+    // Writing into memory cannot fail.
     match cell {
-        Cell::Null => line.push_str("\\N"),
+        Cell::Null => line.extend_from_slice(b"\\N"),
         Cell::Integer(value) => drop(write!(line, "{value}")),
         Cell::Double(value) if value.abs() < 1e16 => drop(write!(line, "{value}")),
         Cell::Text(text) if text.contains('\0') => return Err(NO_ZERO),
@@ -130,7 +187,7 @@ fn plain(cell: &Cell<'_>) -> Result<String, &'static str> {
 
 /// A day, and behind it the era where it is not ours.
 fn date(days: i32) -> Result<(String, &'static str), &'static str> {
-    let day = day(days).ok_or("is no day of the calendar")?;
+    let day = day(days).ok_or(NO_DAY)?;
     let (year, era) = match day.year() {
         year @ 1.. => (year, ""),
         year => (1 - year, " BC"),
@@ -153,8 +210,7 @@ fn array(items: &[Cell<'_>]) -> Result<String, &'static str> {
             Cell::List(items) => text.push_str(&array(items)?),
             item => {
                 let plain = plain(item)?.replace('\\', "\\\\").replace('"', "\\\"");
-                // Writing into a text cannot fail.
-                let _ = write!(text, "\"{plain}\"");
+                text.push_str(&format!("\"{plain}\""));
             }
         }
     }
@@ -162,19 +218,19 @@ fn array(items: &[Cell<'_>]) -> Result<String, &'static str> {
     Ok(text)
 }
 
-fn put_escaped(line: &mut String, text: &str) {
+fn put_escaped(line: &mut Vec<u8>, text: &str) {
     let mut rest = text;
     while let Some(found) = rest.find(['\\', '\n', '\r', '\t']) {
-        line.push_str(&rest[..found]);
-        line.push_str(match rest.as_bytes()[found] {
-            b'\n' => "\\n",
-            b'\r' => "\\r",
-            b'\t' => "\\t",
-            _ => "\\\\",
+        line.extend_from_slice(&rest.as_bytes()[..found]);
+        line.extend_from_slice(match rest.as_bytes()[found] {
+            b'\n' => b"\\n",
+            b'\r' => b"\\r",
+            b'\t' => b"\\t",
+            _ => b"\\\\",
         });
         rest = &rest[found + 1..];
     }
-    line.push_str(rest);
+    line.extend_from_slice(rest.as_bytes());
 }
 
 #[cfg(test)]
@@ -182,9 +238,9 @@ mod tests {
     use super::*;
 
     fn line(cell: &Cell<'_>) -> String {
-        let mut line = String::new();
+        let mut line = Vec::new();
         put(&mut line, cell, false).unwrap();
-        line
+        String::from_utf8(line).unwrap()
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! PostgreSQL.
 
 mod answers;
+mod binary;
 mod copy;
 mod failure;
 mod params;

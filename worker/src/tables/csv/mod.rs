@@ -4,13 +4,16 @@
 //! An empty field is a missing value, quoted or not; empty lines do not count.
 //! The rows are cut here and not by a library because an error has to name
 //! the line that a row starts on, and a quote that is never closed.
-
 //!
 //! A file is cut into blocks of whole rows, on one thread; the blocks are worked
-//! on by all cores at once and their rows handed on in order.
+//! on by all cores at once and their rows handed on in order. A block in which
+//! nothing is out of the ordinary is filled into the columns one column after the
+//! other; any other is gone through row by row, which can say what is wrong with
+//! it.
 
 mod blocks;
 mod dialect;
+mod grid;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -22,6 +25,7 @@ use millstream_shared::flow::step::CsvReading;
 use self::{
     blocks::{Block, Blocks},
     dialect::Dialect,
+    grid::Grid,
     rows::{Next, Rows},
 };
 use super::{
@@ -101,11 +105,30 @@ struct Parsed {
 
 impl Reading<'_> {
     fn read(&self, block: &Block) -> Result<Parsed, TableError> {
-        let room = Room {
-            rows: block.lines as usize,
-            text: block.bytes.len() / self.width.max(1),
+        match self.read_columns(block)? {
+            Some(parsed) => Ok(parsed),
+            None => self.read_rows(block),
+        }
+    }
+
+    /// The rows of a block in which nothing is out of the ordinary.
+    fn read_columns(&self, block: &Block) -> Result<Option<Parsed>, TableError> {
+        let Some(grid) = Grid::of(block, &self.dialect, self.width) else {
+            return Ok(None);
         };
-        let mut builder = RowBuilder::new(self.columns, self.declared, &self.wanted, room)?;
+        let mut builder = self.builder(block)?;
+        for (column, place) in self.places.iter().enumerate() {
+            if builder.fill(column, grid.column(*place)).is_err() {
+                return Ok(None);
+            }
+        }
+        builder.end_rows(grid.rows());
+        let (batch, bad) = (builder.take()?, Vec::new());
+        Ok(Some(Parsed { batch, bad }))
+    }
+
+    fn read_rows(&self, block: &Block) -> Result<Parsed, TableError> {
+        let mut builder = self.builder(block)?;
         let mut bad = Vec::new();
         let mut rows = Rows::of(block, &self.dialect, &self.file.shown);
         loop {
@@ -127,6 +150,14 @@ impl Reading<'_> {
         }
         let batch = builder.take()?;
         Ok(Parsed { batch, bad })
+    }
+
+    fn builder(&self, block: &Block) -> Result<RowBuilder<'_>, TableError> {
+        let room = Room {
+            rows: block.lines as usize,
+            text: block.bytes.len() / self.width.max(1),
+        };
+        RowBuilder::new(self.columns, self.declared, &self.wanted, room)
     }
 
     fn fill(&self, builder: &mut RowBuilder<'_>, rows: &Rows<'_>) -> Result<(), TableError> {
@@ -161,7 +192,10 @@ pub(super) fn infer(source: &Source<'_>, rejects: &Rejects) -> Result<Columns, T
         let (dialect, width) = (opened.dialect.clone(), opened.header.len());
         in_order(
             || opened.next(),
-            |block| inferred(&mut Rows::of(&block, &dialect, &file.shown), &places, width),
+            |block| match Grid::of(&block, &dialect, width) {
+                Some(grid) => (inferred_columns(&grid, &places), Vec::new()),
+                None => inferred(&mut Rows::of(&block, &dialect, &file.shown), &places, width),
+            },
             |(inferred, bad)| {
                 for (known, inferred) in columns.values_mut().zip(inferred) {
                     *known = known.and(inferred);
@@ -173,6 +207,21 @@ pub(super) fn infer(source: &Source<'_>, rejects: &Rejects) -> Result<Columns, T
     let typed =
         |(name, inferred): (String, Inferred)| (name, ColumnKind::Plain(inferred.column_type()));
     Ok(columns.into_iter().map(typed).collect())
+}
+
+/// What the fields at these places have in common.
+fn inferred_columns(grid: &Grid<'_>, places: &[usize]) -> Vec<Inferred> {
+    let inferred = |place: &usize| {
+        let mut inferred = Inferred::Nothing;
+        for value in grid.column(*place).flatten() {
+            inferred.observe(value);
+            if inferred == Inferred::Text {
+                break;
+            }
+        }
+        inferred
+    };
+    places.iter().map(inferred).collect()
 }
 
 /// What the fields at these places have in common, and what is wrong with rows.
