@@ -31,6 +31,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
         "sqlx::",
         &["worker/src/databases/", "tests/harness/", "tests/e2e/"],
     ),
+    ("tiberius::", &["worker/src/databases/sqlserver/"]),
     ("minijinja::", &["shared/src/flow/expression"]),
     (
         "object_store::",

@@ -91,14 +91,17 @@ pub(super) fn unreachable(server: &Server, usual: u16, why: &std::io::Error) -> 
     let address = address(server, usual);
     let inner = why.get_ref().and_then(|inner| inner.downcast_ref());
     if let Some(error) = inner {
-        let message = format!(
-            "the way to {address} cannot be encrypted: {}",
-            untrusted(error, server)
-        );
-        return DatabaseError::refused("tls_failed", message);
+        return not_encrypted(server, usual, &untrusted(error, server));
     }
     let message = format!("{address} cannot be reached: {why}");
     DatabaseError::passing("database_unreachable", message)
+}
+
+/// A server whose way cannot be encrypted.
+pub(super) fn not_encrypted(server: &Server, usual: u16, why: &str) -> DatabaseError {
+    let address = address(server, usual);
+    let message = format!("the way to {address} cannot be encrypted: {why}");
+    DatabaseError::refused("tls_failed", message)
 }
 
 /// What is wrong with the certificate of a server.

@@ -19,6 +19,8 @@ mod round_trip_tests;
 mod rows;
 mod session;
 mod sqlite;
+#[cfg(feature = "sqlserver")]
+mod sqlserver;
 mod statement;
 mod texts;
 
@@ -110,7 +112,6 @@ impl Databases {
         files: &Files,
     ) -> Result<Change, DatabaseError> {
         let statement = Statement { sql, params };
-        statement::refuse_transactions(sql)?;
         let connection = self.connections.named(name).await?;
         let executing = self.around.execute(&connection, &marker, &statement, files);
         let what = format!("connection `{name}`");
@@ -133,6 +134,10 @@ impl Around {
             Connection::Postgres(server) => postgres::query(server, statement, engine, self).await,
             Connection::Mysql(server) => mysql::query(server, statement, engine, self).await,
             Connection::Sqlite(file) => sqlite::query(file, files, statement, engine, self).await,
+            #[cfg(feature = "sqlserver")]
+            Connection::Sqlserver(server) => {
+                sqlserver::query(server, statement, engine, self).await
+            }
             other => Err(unavailable(other)),
         }
     }
@@ -154,6 +159,10 @@ impl Around {
             Connection::Sqlite(file) => {
                 session::load(sqlite::Sqlite::connect(file, files, self).await?, load).await
             }
+            #[cfg(feature = "sqlserver")]
+            Connection::Sqlserver(server) => {
+                session::load(sqlserver::SqlServer::connect(server, self).await?, load).await
+            }
             other => Err(unavailable(other)),
         }
     }
@@ -165,6 +174,10 @@ impl Around {
         statement: &Statement<'_>,
         files: &Files,
     ) -> Result<Change, DatabaseError> {
+        // In T-SQL, `begin` also opens a block, so its own check looks closer.
+        if !matches!(connection, Connection::Sqlserver(_)) {
+            statement::refuse_transactions(statement.sql)?;
+        }
         match connection {
             Connection::Postgres(server) => {
                 let session = postgres::Postgres::connect(server, self).await?;
@@ -176,6 +189,12 @@ impl Around {
             }
             Connection::Sqlite(file) => {
                 let session = sqlite::Sqlite::connect_for(statement, file, files, self).await?;
+                session::execute(session, marker, statement).await
+            }
+            #[cfg(feature = "sqlserver")]
+            Connection::Sqlserver(server) => {
+                sqlserver::refuse_transactions(statement.sql)?;
+                let session = sqlserver::SqlServer::connect(server, self).await?;
                 session::execute(session, marker, statement).await
             }
             other => Err(unavailable(other)),
@@ -191,7 +210,10 @@ fn told(error: DatabaseError, what: &str, connection: &Connection) -> DatabaseEr
 fn unavailable(connection: &Connection) -> DatabaseError {
     let kind = connection.kind();
     let message = if connection.is_database() {
-        format!("databases of the kind `{kind}` are not available in this version")
+        format!(
+            "this program was built without databases of the kind `{kind}`: \
+             `cargo build --release --features {kind}` builds one that has them"
+        )
     } else {
         format!("the connection is of the kind `{kind}`, which is no database")
     };

@@ -37,10 +37,12 @@ impl<'a> TableName<'a> {
     }
 }
 
-/// A name as it stands in statements, whatever is in it.
+/// A name as it stands in statements, whatever is in it. A bracket that opens
+/// is closed by its other half.
 pub(super) fn quoted(name: &str, quote: char) -> String {
-    let doubled = name.replace(quote, &format!("{quote}{quote}"));
-    format!("{quote}{doubled}{quote}")
+    let end = if quote == '[' { ']' } else { quote };
+    let doubled = name.replace(end, &format!("{end}{end}"));
+    format!("{quote}{doubled}{end}")
 }
 
 /// What steps make for themselves in a database: a table of such a name would be
@@ -176,6 +178,7 @@ mod tests {
     fn no_name_ends_its_quotes() {
         assert_eq!(quoted("a\"; drop table x", '"'), "\"a\"\"; drop table x\"");
         assert_eq!(TableName::of("s.t`").quoted('`'), "`s`.`t```");
+        assert_eq!(TableName::of("s.[t]x").quoted('['), "[s].[[t]]x]");
     }
 
     #[test]

@@ -114,6 +114,12 @@ impl Load<'_> {
         quote: char,
         type_of: impl Fn(&Kind, bool) -> String,
     ) -> String {
+        let (table, members) = (self.table.quoted(quote), self.members(quote, type_of));
+        format!("create table if not exists {table} ({members})")
+    }
+
+    /// What stands in the parentheses of that statement.
+    pub(super) fn members(&self, quote: char, type_of: impl Fn(&Kind, bool) -> String) -> String {
         let columns = self.columns.iter().map(|(name, kind)| {
             let is_key = self.keys.contains(name);
             let not_null = if is_key { " not null" } else { "" };
@@ -129,11 +135,7 @@ impl Load<'_> {
             let keys = keys.collect::<Vec<_>>().join(", ");
             members.push(format!("primary key ({keys})"));
         }
-        let table = self.table.quoted(quote);
-        format!(
-            "create table if not exists {table} ({})",
-            members.join(", ")
-        )
+        members.join(", ")
     }
 
     fn named_keys(&self) -> String {
