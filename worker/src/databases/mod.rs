@@ -219,3 +219,23 @@ fn unavailable(connection: &Connection) -> DatabaseError {
     };
     DatabaseError::refused("wrong_connection", message)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_of_no_use_says_what_is_missing() {
+        let connection = |value| Connection::parse(&value).unwrap();
+        let server = json!({ "kind": "sqlserver", "host": "h", "database": "d", "user": "u" });
+        let missing = unavailable(&connection(server));
+        assert_eq!(missing.code, "wrong_connection");
+        let hint = "`cargo build --release --features sqlserver`";
+        assert!(missing.message.contains(hint), "{missing}");
+        let bucket = json!({ "kind": "s3", "bucket": "b", "access": "public" });
+        let other = unavailable(&connection(bucket));
+        assert!(other.message.ends_with("which is no database"), "{other}");
+    }
+}

@@ -48,9 +48,10 @@ pub(super) fn of_connecting(error: Error, server: &Server) -> DatabaseError {
             error::not_encrypted(server, PORT, "the server does not offer it")
         }
         Error::Tls(why) => error::not_encrypted(server, PORT, &why),
-        Error::Io { kind, .. } if kind == io::ErrorKind::UnexpectedEof => {
-            error::other_kind(server, PORT, "SQL Server")
-        }
+        Error::Io {
+            kind: io::ErrorKind::UnexpectedEof,
+            ..
+        } => error::other_kind(server, PORT, "SQL Server"),
         Error::Io { kind, message } => {
             error::unreachable(server, PORT, &io::Error::new(kind, message))
         }

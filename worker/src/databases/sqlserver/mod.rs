@@ -434,3 +434,99 @@ fn type_of(kind: &Kind, is_key: bool) -> String {
         Kind::Open(otherwise) => type_of(otherwise, is_key),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn server(tls: Tls, ca: Option<&str>) -> Server {
+        Server {
+            host: "db.example".to_owned(),
+            port: None,
+            database: "shop".to_owned(),
+            user: "flows".to_owned(),
+            password: None,
+            tls,
+            ca: ca.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn the_way_is_encrypted_as_the_connection_says() {
+        for (tls, encryption, is_looked_at, authorities) in [
+            (Tls::Disable, "encryption: NotSupported", false, "[]"),
+            (Tls::Prefer, "encryption: Required", false, "[]"),
+            (Tls::Require, "encryption: Required", false, "[]"),
+            (
+                Tls::Verify,
+                "encryption: Required",
+                true,
+                "[Bundle { len: 3 }]",
+            ),
+        ] {
+            let config = config(&server(tls, Some("pem")), "db.example", PORT, tls);
+            let shown = format!("{config:?}");
+            assert!(shown.contains(encryption), "{shown}");
+            assert!(
+                shown.contains(&format!("bypass: {}", !is_looked_at)),
+                "{shown}"
+            );
+            assert!(
+                shown.contains(&format!("extra_cas: {authorities}")),
+                "{shown}"
+            );
+            assert_eq!(config.get_command_timeout(), None);
+            assert_eq!(config.get_handshake_timeout(), None);
+        }
+        let shown = format!(
+            "{:?}",
+            config(&server(Tls::Verify, None), "h", 1, Tls::Verify)
+        );
+        assert!(shown.contains("bypass: false"), "{shown}");
+    }
+
+    #[test]
+    fn a_column_is_made_that_holds_all_values_of_its_kind() {
+        let integer = |bits, is_signed| Kind::Integer { bits, is_signed };
+        let decimal = |precision, scale| Kind::Decimal { precision, scale };
+        for (kind, expected) in [
+            (integer(8, true), "smallint"),
+            (integer(8, false), "tinyint"),
+            (integer(16, true), "smallint"),
+            (integer(16, false), "int"),
+            (integer(32, false), "bigint"),
+            (integer(64, true), "bigint"),
+            (integer(64, false), "decimal(20, 0)"),
+            (decimal(10, 2), "decimal(10, 2)"),
+            (decimal(2, 5), "decimal(5, 5)"),
+            (decimal(5, -2), "decimal(7, 0)"),
+            (decimal(38, -2), "decimal(38, 0)"),
+            (Kind::Text, "nvarchar(max)"),
+            (Kind::List(Box::new(Kind::Text)), "nvarchar(max)"),
+            (Kind::Moment { is_utc: true }, "datetimeoffset(6)"),
+        ] {
+            assert_eq!(type_of(&kind, false), expected, "{kind:?}");
+        }
+        assert_eq!(type_of(&Kind::Text, true), "nvarchar(255)");
+    }
+
+    #[test]
+    fn a_value_of_a_placeholder_keeps_its_type() {
+        assert_eq!(param(&json!(null)), ColumnData::String(None));
+        assert_eq!(param(&json!(-1)), ColumnData::I64(Some(-1)));
+        assert_eq!(param(&json!(1.5)), ColumnData::F64(Some(1.5)));
+        assert_eq!(param(&json!(true)), ColumnData::Bit(Some(true)));
+        let large = Numeric::new_with_scale(u64::MAX.into(), 0);
+        assert_eq!(param(&json!(u64::MAX)), ColumnData::Numeric(Some(large)));
+        let nested = ColumnData::String(Some(r#"{"a":[1]}"#.into()));
+        assert_eq!(param(&json!({ "a": [1] })), nested);
+    }
+
+    #[test]
+    fn no_wait_for_locks_is_longer_than_the_server_can_count() {
+        assert_eq!(milliseconds(Duration::from_millis(1500)), 1500);
+        assert_eq!(milliseconds(Duration::MAX), i32::MAX);
+    }
+}
