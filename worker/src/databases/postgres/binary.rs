@@ -215,6 +215,9 @@ mod tests {
             is_utc: true,
         };
         Target::Timestamp.put(&mut row, &moment).unwrap();
-        assert_eq!(row, [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(
+            row,
+            [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1]
+        );
     }
 }

@@ -122,7 +122,11 @@ mod tests {
     fn simple_rows_are_cut() {
         for text in ["1,a\n,NA\n3,ø\n", "1,a\r\n\r\n,\r\n3,ø\r", "\n1,a\n,\n3,ø"] {
             let found = columns(text, 2);
-            assert_eq!(found, expected(&[&["1", "", "3"], &["a", "", "ø"]]), "{text:?}");
+            assert_eq!(
+                found,
+                expected(&[&["1", "", "3"], &["a", "", "ø"]]),
+                "{text:?}"
+            );
         }
         assert_eq!(columns("1\n\n2", 1), expected(&[&["1", "2"]]));
         assert_eq!(columns("", 2), expected(&[&[], &[]]));
@@ -131,7 +135,11 @@ mod tests {
     #[test]
     fn other_blocks_are_left_to_be_read_row_by_row() {
         for text in ["1\n", "1,2,3\n", "1,2\n3\n", "1,2\n3,4,5", "1,\"a\"\n", ","] {
-            assert_eq!(columns(text, if text == "," { 1 } else { 2 }), None, "{text:?}");
+            assert_eq!(
+                columns(text, if text == "," { 1 } else { 2 }),
+                None,
+                "{text:?}"
+            );
         }
     }
 }
