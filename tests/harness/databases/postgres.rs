@@ -6,6 +6,10 @@ use std::{
     process::{Command, Stdio},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row, ValueRef,
@@ -105,9 +109,18 @@ impl PrivatePostgres {
         })
     }
 
-    /// Kills it as `kill -9` does.
+    /// Kills it as a loss of power does: with those of its processes that serve
+    /// connections, which would go on without it for a moment.
     pub fn kill(&mut self) {
+        let server = self.server.0.id();
+        let path = format!("/proc/{server}/task/{server}/children");
+        let children = std::fs::read_to_string(path).unwrap_or_default();
         self.server.0.kill().unwrap();
+        for child in children.split_whitespace() {
+            let child = Pid::from_raw(child.parse().unwrap());
+            // One that has ended meanwhile needs no killing.
+            let _ = kill(child, Signal::SIGKILL);
+        }
         self.server.0.wait().unwrap();
     }
 
