@@ -134,3 +134,51 @@ async fn a_step_that_is_tried_again_gets_its_rows_again() {
         locking.execute("begin immediate").await.unwrap();
     }
 }
+
+/// Rows that flow into a load, of which there are none.
+async fn a_load_of_no_rows_is_a_load(on: On) {
+    let place = Place::new(on).await;
+    place.put("numbers.csv", "n,text\n");
+    let columns = "columns: { n: integer, text: string }";
+    let read = format!("{{ id: numbers, read: {{ path: numbers.csv, {columns} }} }}");
+    let none = "{ id: even, sql: 'select n, text from numbers where n > 5' }";
+    place
+        .database
+        .run(
+            "create table kept (n integer primary key, text varchar(9)); \
+             insert into kept values (1, 'old')",
+        )
+        .await;
+    let all = "select concat_ws('|', n, text) from kept";
+    for (mode, left) in [
+        ("append", &["1|old"][..]),
+        ("upsert, keys: [n]", &["1|old"]),
+        ("replace", &[]),
+        ("append, create: true", &[]),
+    ] {
+        for (from, steps) in [("numbers", &[&*read][..]), ("even", &[&*read, none])] {
+            let load = format!(
+                "{{ id: last, load: {{ connection: db, table: kept, from: {from}, mode: {mode} }} }}"
+            );
+            let steps = [steps, &[&*load]].concat();
+            let output = place.run("none", &steps).await.unwrap();
+            assert_eq!(output["rows"], 0, "{mode} from {from}");
+            assert_eq!(place.database.texts(all).await, left, "{mode} from {from}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_load_of_no_rows_into_postgresql_is_a_load() {
+    a_load_of_no_rows_is_a_load(On::Postgres).await;
+}
+
+#[tokio::test]
+async fn a_load_of_no_rows_into_mariadb_is_a_load() {
+    a_load_of_no_rows_is_a_load(On::Mariadb).await;
+}
+
+#[tokio::test]
+async fn a_load_of_no_rows_into_sqlite_is_a_load() {
+    a_load_of_no_rows_is_a_load(On::Sqlite).await;
+}

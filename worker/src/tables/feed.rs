@@ -65,6 +65,7 @@ impl Feed {
         Ok(FeedReader {
             source,
             peeked: None,
+            has_ended: false,
             rows: 0,
             bytes: 0,
         })
@@ -76,6 +77,8 @@ impl Feed {
 pub(crate) struct FeedReader {
     source: Source,
     peeked: Option<RecordBatch>,
+    /// Whether all rows were read: who asks once more gets the same answer.
+    has_ended: bool,
     rows: u64,
     bytes: u64,
 }
@@ -94,6 +97,9 @@ enum Source {
 impl FeedReader {
     /// The next rows. Blocks until they are there.
     pub(crate) fn next(&mut self) -> Option<Result<RecordBatch, TableError>> {
+        if self.has_ended {
+            return None;
+        }
         let next = match (self.peeked.take(), &mut self.source) {
             (Some(batch), _) => Some(Ok(batch)),
             (None, Source::Flow(passing)) => received(passing.blocking_recv()),
@@ -104,6 +110,9 @@ impl FeedReader {
 
     /// The next rows. Waits for them where they are being made.
     pub(crate) async fn next_made(&mut self) -> Option<Result<RecordBatch, TableError>> {
+        if self.has_ended {
+            return None;
+        }
         let next = match self.peeked.take() {
             Some(batch) => Some(Ok(batch)),
             None => self.source.next_made().await,
@@ -113,8 +122,9 @@ impl FeedReader {
 
     /// Waits until the first rows are there, or it is clear that there are none.
     pub(crate) async fn wait(&mut self) -> Result<(), TableError> {
-        if self.peeked.is_none() {
+        if self.peeked.is_none() && !self.has_ended {
             self.peeked = self.source.next_made().await.transpose()?;
+            self.has_ended = self.peeked.is_none();
         }
         Ok(())
     }
@@ -133,6 +143,7 @@ impl FeedReader {
         &mut self,
         next: Option<Result<RecordBatch, TableError>>,
     ) -> Option<Result<RecordBatch, TableError>> {
+        self.has_ended = next.is_none();
         if let Some(Ok(batch)) = &next {
             self.rows += batch.num_rows() as u64;
             self.bytes += bytes_of(batch, &mut HashSet::new()) as u64;
