@@ -1,8 +1,9 @@
 //! A CSV file in blocks of whole rows, so that several can be worked on at once.
 
-use std::io::{BufRead, Read};
+use std::io::Read;
 
-use memchr::{memchr, memchr_iter, memchr2, memrchr};
+use memchr::{memchr, memchr_iter, memchr2, memchr3, memrchr};
+use millstream_shared::flow::step::CsvReading;
 
 use super::dialect::Dialect;
 use crate::tables::{
@@ -28,6 +29,16 @@ pub(super) struct Block {
     pub(super) lines: u64,
 }
 
+impl Block {
+    /// How many rows of so many fields there can be at the most. Lines without
+    /// anything are none.
+    pub(super) fn rows_max(&self, width: usize) -> usize {
+        let lines = usize::try_from(self.lines).unwrap_or(usize::MAX);
+        // A row has at least what stands between its fields and behind them.
+        lines.min(self.bytes.len() / width.max(1) + 1)
+    }
+}
+
 /// The blocks of one file, one after the other.
 pub(super) struct Blocks<'a> {
     input: Input,
@@ -44,24 +55,23 @@ pub(super) struct Blocks<'a> {
 }
 
 impl<'a> Blocks<'a> {
-    /// The blocks of what is left of `input`, from a line and an offset on.
+    /// The blocks of a file that was opened.
     pub(super) fn new(
-        input: Input,
+        opening: Opening,
         file: &'a SourceFile,
         dialect: Dialect,
-        offset: u64,
         work: &'a Work,
     ) -> Self {
         Self {
-            input,
+            input: opening.input,
             file,
             dialect,
             work,
-            rest: Vec::new(),
+            rest: opening.start,
             is_at_end: false,
             error: None,
             line: 1,
-            offset,
+            offset: opening.offset,
         }
     }
 
@@ -224,25 +234,105 @@ pub(super) fn behind_quoted(text: &[u8], mut at: usize, quote: u8) -> Option<usi
     }
 }
 
-/// Opens `file`; what ends its lines, and how many bytes before its text are
-/// skipped.
-pub(super) fn open(
-    file: &SourceFile,
-    encoding: millstream_shared::flow::step::Encoding,
-) -> Result<(Input, u8, u64), TableError> {
-    let (mut input, offset) = file.open(encoding)?;
-    let start = input.fill_buf();
-    let start = start.map_err(|error| file.failed("reading", error))?;
-    let line_end = line_end(start);
-    Ok((input, line_end, offset))
+/// A file that is opened, with what had to be read of it to know what ends its
+/// lines.
+pub(super) struct Opening {
+    pub(super) input: Input,
+    /// What is read.
+    pub(super) start: Vec<u8>,
+    pub(super) line_end: u8,
+    /// How many bytes before its text are skipped.
+    pub(super) offset: u64,
+}
+
+/// Opens `file`, whose fields stand as `options` say.
+pub(super) fn open(file: &SourceFile, options: &CsvReading) -> Result<Opening, TableError> {
+    let (mut input, offset) = file.open(options.encoding)?;
+    let (delimiter, quote) = (options.delimiter.byte(), options.quote.byte());
+    let mut start = Vec::new();
+    loop {
+        let more = BLOCK_BYTES.max(start.len());
+        let mut some = (&mut input).take(more as u64);
+        let count = some.read_to_end(&mut start);
+        let count = count.map_err(|error| file.failed("reading", error))?;
+        let is_all = count < more || start.len() > ROW_BYTES_MAX;
+        match line_end(&start, delimiter, quote) {
+            None if !is_all => {}
+            found => {
+                return Ok(Opening {
+                    input,
+                    start,
+                    line_end: found.unwrap_or(b'\n'),
+                    offset,
+                });
+            }
+        }
+    }
 }
 
 /// What ends the lines of a file that starts so: a line feed, with or without
-/// a carriage return before it, or a carriage return alone.
-fn line_end(start: &[u8]) -> u8 {
-    let first = memchr2(b'\r', b'\n', start);
-    match first.and_then(|first| start.get(first..first + 2)) {
-        Some([b'\r', next]) if *next != b'\n' => b'\r',
-        _ => b'\n',
+/// a carriage return before it, or a carriage return alone. The first of them
+/// outside of quotes tells; nothing where that has not been read.
+fn line_end(start: &[u8], delimiter: u8, quote: Option<u8>) -> Option<u8> {
+    let mut at = 0;
+    loop {
+        let rest = start.get(at..)?;
+        let found = match quote {
+            Some(quote) => memchr3(b'\r', b'\n', quote, rest),
+            None => memchr2(b'\r', b'\n', rest),
+        };
+        let found = at + found?;
+        match start[found] {
+            b'\n' => return Some(b'\n'),
+            b'\r' => {
+                return match start.get(found + 1)? {
+                    b'\n' => Some(b'\n'),
+                    _ => Some(b'\r'),
+                };
+            }
+            // As in `end_of_row`, a quote opens only at the start of a field.
+            quote if found == 0 || start[found - 1] == delimiter => {
+                at = behind_quoted(start, found + 1, quote)?;
+            }
+            _ => at = found + 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_end_outside_of_quotes_tells() {
+        for (start, expected) in [
+            ("a,b\n1,2\r", Some(b'\n')),
+            ("a,b\r\n1,2", Some(b'\n')),
+            ("a,b\r1,2", Some(b'\r')),
+            ("\"a\rb\",c\n1,2\n", Some(b'\n')),
+            ("x,\"a\nb\"\r1,2\r", Some(b'\r')),
+            ("\"a\"\"\rb\",c\n1,2\n", Some(b'\n')),
+            ("5\" pipe\r1\r", Some(b'\r')),
+            ("a,b\r", None),
+            ("a,b", None),
+            ("\"a\r\n", None),
+            ("", None),
+        ] {
+            let found = line_end(start.as_bytes(), b',', Some(b'"'));
+            assert_eq!(found, expected, "{start:?}");
+        }
+        assert_eq!(line_end(b"\"a\rb", b',', None), Some(b'\r'));
+    }
+
+    #[test]
+    fn blank_lines_are_no_rows_to_make_room_for() {
+        let block = Block {
+            bytes: vec![b'\n'; 1 << 20],
+            line: 1,
+            offset: 0,
+            lines: 1 << 20,
+        };
+        assert_eq!(block.rows_max(1), 1 << 20);
+        assert_eq!(block.rows_max(1 << 10), (1 << 10) + 1);
     }
 }

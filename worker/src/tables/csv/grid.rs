@@ -33,12 +33,13 @@ impl<'b> Grid<'b> {
         if !is_simple {
             return None;
         }
-        let rows = block.lines as usize;
+        let rows = block.rows_max(width);
         let mut grid = Self {
             text: str::from_utf8(bytes).ok()?,
             nulls: &dialect.nulls,
             starts: Vec::with_capacity(rows),
-            ends: Vec::with_capacity(rows * width),
+            // Each is followed by a byte that ends it, but for the last one.
+            ends: Vec::with_capacity((rows * width).min(bytes.len() + 1)),
             width,
         };
         let mut start = 0;

@@ -154,7 +154,7 @@ impl Reading<'_> {
 
     fn builder(&self, block: &Block) -> Result<RowBuilder<'_>, TableError> {
         let room = Room {
-            rows: block.lines as usize,
+            rows: block.rows_max(self.width),
             text: block.bytes.len() / self.width.max(1),
         };
         RowBuilder::new(self.columns, self.declared, &self.wanted, room)
@@ -271,9 +271,9 @@ impl<'a> Opened<'a> {
         names: Option<&Columns>,
         work: &'a Work,
     ) -> Result<Self, TableError> {
-        let (input, line_end, offset) = blocks::open(file, options.encoding)?;
-        let dialect = Dialect::of(options, line_end);
-        let mut blocks = Blocks::new(input, file, dialect.clone(), offset, work);
+        let opening = blocks::open(file, options)?;
+        let dialect = Dialect::of(options, opening.line_end);
+        let mut blocks = Blocks::new(opening, file, dialect.clone(), work);
         let mut first = blocks.next()?;
         let mut header: Vec<String> = Vec::new();
         if let Some(block) = &first {

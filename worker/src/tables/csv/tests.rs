@@ -57,6 +57,42 @@ fn line_ends_blank_lines_and_quotes_are_understood() {
 }
 
 #[test]
+fn what_ends_a_line_within_quotes_ends_no_line_of_the_file() {
+    let place = Place::new();
+    for (text, expected) in [
+        (
+            "\"a\rb\",c\n1,2\n3,4\n",
+            ["a\rb: Int64, c: Int64", "1 2", "3 4"],
+        ),
+        (
+            "\"a\rb\",c\r\n1,2\r\n3,4\r\n",
+            ["a\rb: Int64, c: Int64", "1 2", "3 4"],
+        ),
+        (
+            "\"a\nb\",c\r1,2\r3,4\r",
+            ["a\nb: Int64, c: Int64", "1 2", "3 4"],
+        ),
+    ] {
+        place.put("a.csv", text);
+        assert_eq!(place.shown("a.csv"), expected, "{text:?}");
+    }
+    // Wherever the first line end stands, however the file is read.
+    let name = "x".repeat(300_000);
+    place.put("a.csv", &format!("{name}\r1\r2\r"));
+    assert_eq!(place.read("a.csv").unwrap().rows(), 2);
+}
+
+#[test]
+fn blank_lines_take_no_memory() {
+    let place = Place::new();
+    let header: Vec<String> = (0..300).map(|column| format!("c{column}")).collect();
+    let row = format!("{}{}", "a".repeat(2 << 20), ",".repeat(299));
+    let blank = "\n".repeat(4 << 20);
+    place.put("a.csv", &format!("{}\n{row}\n{blank}", header.join(",")));
+    assert_eq!(place.read("a.csv").unwrap().rows(), 1);
+}
+
+#[test]
 fn declared_columns_are_taken_and_the_others_left_out() {
     let place = Place::new();
     place.put("a.csv", "x,amount,id\n1,10.10,007\n");
