@@ -68,16 +68,16 @@ impl Target {
             (_, Cell::Null) => row.extend((-1_i32).to_be_bytes()),
             (Self::Boolean, Cell::Boolean(value)) => field(row, &[u8::from(*value)]),
             (Self::Int2, Cell::Integer(value)) => {
-                let value = i16::try_from(*value).map_err(|_| TOO_LARGE)?;
+                let value = i16::try_from(*value).map_err(|_| "does not fit into a smallint")?;
                 field(row, &value.to_be_bytes());
             }
             (Self::Int4, Cell::Integer(value)) => {
-                let value = i32::try_from(*value).map_err(|_| TOO_LARGE)?;
+                let value = i32::try_from(*value).map_err(|_| "does not fit into an integer")?;
                 field(row, &value.to_be_bytes());
             }
             (Self::Int8, Cell::Integer(value)) => field(row, &value.to_be_bytes()),
             (Self::Int2 | Self::Int4 | Self::Int8, Cell::Natural(value)) => {
-                let value = i64::try_from(*value).map_err(|_| TOO_LARGE)?;
+                let value = i64::try_from(*value).map_err(|_| "does not fit into a bigint")?;
                 self.put(row, &Cell::Integer(value))?;
             }
             (Self::Float4, Cell::Single(value)) => field(row, &value.to_be_bytes()),
@@ -110,7 +110,6 @@ impl Target {
     }
 }
 
-const TOO_LARGE: &str = "does not fit into the whole numbers of its column";
 const NO_NUMBER: &str = "is not a number";
 
 fn field(row: &mut Vec<u8>, value: &[u8]) {

@@ -70,8 +70,13 @@ fn meaning(code: &str) -> (&'static str, bool) {
     }
 }
 
-/// The place that `COPY orders, line 3, column id: "x"` names.
+/// The place that `COPY orders, line 3, column id: "x"` names. Where a trigger
+/// refused the row, that stands before it, in lines of its own.
 fn copied_place(context: &str) -> Option<String> {
+    context.lines().find_map(place_of_line)
+}
+
+fn place_of_line(context: &str) -> Option<String> {
     let (_, rest) = context.strip_prefix("COPY ")?.split_once(", line ")?;
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     let row = rest[..digits].parse().ok()?;
@@ -101,6 +106,10 @@ mod tests {
             ("COPY orders, line 7: \"a\tb\"", Some("row 7")),
             ("COPY orders, line 7", Some("row 7")),
             ("PL/pgSQL function f() line 1", None),
+            (
+                "PL/pgSQL function f() line 1 at RAISE\nCOPY orders, line 3",
+                Some("row 3"),
+            ),
         ] {
             assert_eq!(copied_place(context).as_deref(), place, "{context}");
         }
