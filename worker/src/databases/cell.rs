@@ -69,6 +69,53 @@ impl Cell<'_> {
     }
 }
 
+/// A value in a column of another type, where it says exactly what that holds.
+impl Cell<'_> {
+    /// The value as a text.
+    pub(super) fn to_text(&self) -> String {
+        match self {
+            Self::Text(text) => text.to_string(),
+            Self::Boolean(value) => value.to_string(),
+            Self::Integer(value) => value.to_string(),
+            Self::Natural(value) => value.to_string(),
+            Self::Single(value) => value.to_string(),
+            Self::Double(value) => value.to_string(),
+            Self::Decimal(value) => value.to_string(),
+            Self::Date(days) => date_text(*days),
+            Self::Time(microseconds) => time_text(*microseconds),
+            Self::Moment {
+                microseconds,
+                is_utc,
+            } => {
+                let zone = if *is_utc { "Z" } else { "" };
+                format!("{}{zone}", moment_text(*microseconds, 'T'))
+            }
+            cell => cell.to_json().to_string(),
+        }
+    }
+
+    /// The value as a finite number, or why it is none.
+    pub(super) fn to_number(&self) -> Result<f64, String> {
+        let number = match self {
+            Self::Integer(value) => Some(*value as f64),
+            Self::Natural(value) => Some(*value as f64),
+            Self::Single(value) => Some(f64::from(*value)),
+            Self::Double(value) => Some(*value),
+            Self::Decimal(value) => value.to_string().parse().ok(),
+            Self::Text(text) => text.parse().ok(),
+            _ => None,
+        };
+        let number = number.filter(|number: &f64| number.is_finite());
+        number.ok_or_else(|| self.shown_before("is not a finite number"))
+    }
+
+    /// The value and, behind it, what it is not.
+    pub(super) fn shown_before(&self, reason: &str) -> String {
+        let shown: String = self.to_text().chars().take(60).collect();
+        format!("`{shown}` {reason}")
+    }
+}
+
 /// Bytes as hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;

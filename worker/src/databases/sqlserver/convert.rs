@@ -10,11 +10,7 @@ use tiberius::{
 };
 
 use super::moments;
-use crate::databases::{
-    cell::{Cell, date_text, moment_text, time_text},
-    decimal::Decimal,
-    texts,
-};
+use crate::databases::{cell::Cell, decimal::Decimal, texts};
 
 /// The size that says a column has none.
 const NO_SIZE: usize = 0xFFFF;
@@ -136,18 +132,18 @@ impl Target {
     }
 
     fn some(&self, cell: &Cell<'_>) -> Result<ColumnData<'static>, String> {
-        let misfit = |reason: &str| behind(cell, reason);
+        let misfit = |reason: &str| cell.shown_before(reason);
         Ok(match self.takes {
             Takes::Boolean => ColumnData::Bit(Some(boolean(cell)?)),
             Takes::Integer(bytes) => integer(cell, bytes)?,
             Takes::Single => {
-                let number = number(cell)? as f32;
+                let number = cell.to_number()? as f32;
                 if !number.is_finite() {
                     return Err(misfit("is larger than the column can hold"));
                 }
                 ColumnData::F32(Some(number))
             }
-            Takes::Double => ColumnData::F64(Some(number(cell)?)),
+            Takes::Double => ColumnData::F64(Some(cell.to_number()?)),
             Takes::Decimal { precision, scale } => {
                 let digits = decimal(cell)?.digits_with(precision, scale as i8);
                 let digits = digits.map_err(misfit)?;
@@ -204,7 +200,7 @@ impl Target {
 
     /// A day, a time of day, or a moment.
     fn of_time(&self, cell: &Cell<'_>) -> Result<ColumnData<'static>, String> {
-        let misfit = |reason: &str| behind(cell, reason);
+        let misfit = |reason: &str| cell.shown_before(reason);
         Ok(match self.takes {
             Takes::Date => ColumnData::Date(Some(
                 moments::to_date(i64::from(day(cell)?)).map_err(misfit)?,
@@ -340,7 +336,7 @@ fn boolean(cell: &Cell<'_>) -> Result<bool, String> {
         },
         _ => None,
     }
-    .ok_or_else(|| behind(cell, "is neither true nor false"))
+    .ok_or_else(|| cell.shown_before("is neither true nor false"))
 }
 
 fn integer(cell: &Cell<'_>, bytes: u8) -> Result<ColumnData<'static>, String> {
@@ -366,11 +362,11 @@ fn integer(cell: &Cell<'_>, bytes: u8) -> Result<ColumnData<'static>, String> {
         })
     });
     data.ok_or_else(|| match bytes {
-        1 => behind(cell, "is not a whole number from 0 to 255"),
-        _ => behind(
-            cell,
-            &format!("is not a whole number of {} bits", u16::from(bytes) * 8),
-        ),
+        1 => cell.shown_before("is not a whole number from 0 to 255"),
+        _ => cell.shown_before(&format!(
+            "is not a whole number of {} bits",
+            u16::from(bytes) * 8
+        )),
     })
 }
 
@@ -378,20 +374,6 @@ fn integer(cell: &Cell<'_>, bytes: u8) -> Result<ColumnData<'static>, String> {
 /// more than one apart.
 fn whole(value: f64) -> Option<i64> {
     (value.fract() == 0.0 && value.abs() < 9e15).then_some(value as i64)
-}
-
-fn number(cell: &Cell<'_>) -> Result<f64, String> {
-    let number = match cell {
-        Cell::Integer(value) => Some(*value as f64),
-        Cell::Natural(value) => Some(*value as f64),
-        Cell::Single(value) => Some(f64::from(*value)),
-        Cell::Double(value) => Some(*value),
-        Cell::Decimal(value) => value.to_string().parse().ok(),
-        Cell::Text(text) => text.parse().ok(),
-        _ => None,
-    };
-    let number = number.filter(|number: &f64| number.is_finite());
-    number.ok_or_else(|| behind(cell, "is not a finite number"))
 }
 
 fn decimal(cell: &Cell<'_>) -> Result<Decimal, String> {
@@ -406,7 +388,7 @@ fn decimal(cell: &Cell<'_>) -> Result<Decimal, String> {
         Cell::Text(text) => Decimal::parse(text),
         _ => Err("is not a decimal number"),
     };
-    parsed.map_err(|reason| behind(cell, reason))
+    parsed.map_err(|reason| cell.shown_before(reason))
 }
 
 fn day(cell: &Cell<'_>) -> Result<i32, String> {
@@ -415,7 +397,7 @@ fn day(cell: &Cell<'_>) -> Result<i32, String> {
         Cell::Text(text) => texts::date(text),
         _ => None,
     }
-    .ok_or_else(|| behind(cell, "is not a date"))
+    .ok_or_else(|| cell.shown_before("is not a date"))
 }
 
 fn moment(cell: &Cell<'_>) -> Result<i64, String> {
@@ -425,42 +407,14 @@ fn moment(cell: &Cell<'_>) -> Result<i64, String> {
         Cell::Text(text) => texts::moment(text),
         _ => None,
     }
-    .ok_or_else(|| behind(cell, "is not a date and time"))
+    .ok_or_else(|| cell.shown_before("is not a date and time"))
 }
 
 fn text(cell: &Cell<'_>) -> Result<String, String> {
     match cell {
-        Cell::Bytes(_) => Err(behind(cell, "is not a text")),
-        cell => Ok(shown(cell)),
+        Cell::Bytes(_) => Err(cell.shown_before("is not a text")),
+        cell => Ok(cell.to_text()),
     }
-}
-
-fn shown(cell: &Cell<'_>) -> String {
-    match cell {
-        Cell::Text(text) => text.to_string(),
-        Cell::Boolean(value) => value.to_string(),
-        Cell::Integer(value) => value.to_string(),
-        Cell::Natural(value) => value.to_string(),
-        Cell::Single(value) => value.to_string(),
-        Cell::Double(value) => value.to_string(),
-        Cell::Decimal(value) => value.to_string(),
-        Cell::Date(days) => date_text(*days),
-        Cell::Time(microseconds) => time_text(*microseconds),
-        Cell::Moment {
-            microseconds,
-            is_utc,
-        } => {
-            let zone = if *is_utc { "Z" } else { "" };
-            format!("{}{zone}", moment_text(*microseconds, 'T'))
-        }
-        cell => cell.to_json().to_string(),
-    }
-}
-
-/// A value and, behind it, what it is not.
-fn behind(cell: &Cell<'_>, reason: &str) -> String {
-    let shown: String = shown(cell).chars().take(60).collect();
-    format!("`{shown}` {reason}")
 }
 
 #[cfg(test)]
