@@ -82,7 +82,7 @@ impl<'a> Blocks<'a> {
         }
         loop {
             self.work.check()?;
-            self.fill()?;
+            self.is_at_end = read_on(&mut self.input, self.file, &mut self.rest)?;
             let rows = Cut::of(&self.rest, &self.dialect, self.is_at_end);
             let is_too_long = self.rest.len() - rows.end > ROW_BYTES_MAX;
             if let Some(opened) = rows.opened
@@ -107,17 +107,6 @@ impl<'a> Blocks<'a> {
                 return Ok(None);
             }
         }
-    }
-
-    /// Reads on: as much as a block, or as much again where that has no row.
-    fn fill(&mut self) -> Result<(), TableError> {
-        let more = BLOCK_BYTES.max(self.rest.len());
-        self.rest.reserve(more);
-        let mut input = (&mut self.input).take(more as u64);
-        let count = input.read_to_end(&mut self.rest);
-        let count = count.map_err(|error| self.file.failed("reading", error))?;
-        self.is_at_end = count < more;
-        Ok(())
     }
 
     fn cut(&mut self, end: usize) -> Block {
@@ -251,11 +240,8 @@ pub(super) fn open(file: &SourceFile, options: &CsvReading) -> Result<Opening, T
     let (delimiter, quote) = (options.delimiter.byte(), options.quote.byte());
     let mut start = Vec::new();
     loop {
-        let more = BLOCK_BYTES.max(start.len());
-        let mut some = (&mut input).take(more as u64);
-        let count = some.read_to_end(&mut start);
-        let count = count.map_err(|error| file.failed("reading", error))?;
-        let is_all = count < more || start.len() > ROW_BYTES_MAX;
+        let is_at_end = read_on(&mut input, file, &mut start)?;
+        let is_all = is_at_end || start.len() > ROW_BYTES_MAX;
         match line_end(&start, delimiter, quote) {
             None if !is_all => {}
             found => {
@@ -268,6 +254,16 @@ pub(super) fn open(file: &SourceFile, options: &CsvReading) -> Result<Opening, T
             }
         }
     }
+}
+
+/// Reads on: as much as a block, or as much again as is there where that is more.
+/// Says whether the file ends with it.
+fn read_on(input: &mut Input, file: &SourceFile, text: &mut Vec<u8>) -> Result<bool, TableError> {
+    let more = BLOCK_BYTES.max(text.len());
+    text.reserve(more);
+    let count = input.take(more as u64).read_to_end(text);
+    let count = count.map_err(|error| file.failed("reading", error))?;
+    Ok(count < more)
 }
 
 /// What ends the lines of a file that starts so: a line feed, with or without
